@@ -1,0 +1,5 @@
+"""What crosses a process boundary, and nothing else: frozen msgspec structs with stable wire tags.
+
+One noun per file: `ids`, `money`, `packs`, `tasks`, `answers`, `control`, `events`, `envelope`; `codec` turns them
+into bytes and back. The contract in prose is README.md beside this file.
+"""

@@ -1,0 +1,82 @@
+"""What the runtime says to its hosts, and what they say about themselves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from protocols.ids import AttemptId, HostId
+from protocols.packs import Pack
+
+TierKind = Literal["code", "head", "small", "remote", "person"]
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model by its name in the registry (local) or by its address (remote). Secrets are named, never carried."""
+
+    tier: str
+    kind: TierKind
+    name: str
+    base_url: str | None = None
+    key_env: str | None = None
+    input_micro_usd_per_mtok: int | None = None
+    output_micro_usd_per_mtok: int | None = None
+    timeout_s: float = 60.0
+    context: int = 4096
+    gpu_layers: int = 0
+
+
+class HostSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="host_spec"):
+    """What a host is to be: its specialists with the tiers each has here, the models, and its limits."""
+
+    host: HostId
+    packs: dict[str, Pack]  # specialist name -> pack
+    tiers: dict[str, tuple[str, ...]]  # specialist name -> tiers answered here
+    models: dict[str, ModelSpec]  # tier name -> model
+    threads: int = 1
+    mailbox: int = 256
+    registry: str | None = None  # the swarm's own models.yaml beside the catalogue's, if any
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A logistic map from signals to P(correct): sigmoid(intercept + Σ weight × feature)."""
+
+    intercept: float
+    weights: dict[str, float]
+    n_labels: int = 0
+    accuracy: float | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
+    """The host has loaded its models. `calibrations` is keyed `specialist/tier`."""
+
+    host: HostId
+    node: str
+    pid: int
+    calibrations: dict[str, Calibration] = {}
+    models: dict[str, str] = {}  # tier -> sha256 of the file in use
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """Stop this attempt; its answer is no longer wanted."""
+
+    id: AttemptId
+
+
+class Overloaded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="overloaded"):
+    """The mailbox is full; the ask was not taken. Try again in `retry_ms`, or elsewhere."""
+
+    id: AttemptId
+    host: HostId
+    retry_ms: int = 50
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="health"):
+    """A frozen look at a host."""
+
+    host: HostId
+    waiting: int
+    running: int
+    answered: int
+    rss_bytes: int

@@ -1,0 +1,63 @@
+"""What a caller asks for and what he gets back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from protocols.ids import RunId, TaskId
+from protocols.money import Amount
+
+Status = Literal["done", "degraded", "person", "budget_exhausted", "deadline", "failed", "cancelled"]
+"""The terminal states. `done`: every step accepted. `degraded`: an answer below its threshold was kept because the
+budget allowed no better. `person`: handed to a person with everything known. The others ended without an answer."""
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One item for a swarm. `left_ms` is the time left to answer it, not a moment on any clock."""
+
+    id: TaskId
+    run: RunId
+    input: dict[str, Any]
+    left_ms: int | None = None
+
+
+class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one step ended. `tier` is the one whose answer was kept."""
+
+    step: str
+    status: Literal["accepted", "degraded", "person", "failed", "skipped"]
+    output: dict[str, Any] | None = None
+    tier: str | None = None
+    confidence: float | None = None
+    reason: str | None = None
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One decision of the dispatcher, with what it was made from."""
+
+    step: str
+    decision: str
+    tier: str | None = None
+    confidence: float | None = None
+    accept_at: float | None = None
+    signals: dict[str, Any] = {}
+    hold: Amount | None = None
+    budget_left: dict[str, int | None] = {}
+    reason: str = ""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a task; exactly one exists for every accepted task."""
+
+    task: TaskId
+    status: Status
+    output: dict[str, Any] = {}
+    steps: dict[str, StepResult] = {}
+    confidence: float | None = None
+    cost: Amount = Amount()
+    why: tuple[Why, ...] = ()
+    reason: str | None = None
+    ms: int = 0
+    position: int | None = None  # place among the items given to `map`, from 0

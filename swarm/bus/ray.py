@@ -1,0 +1,48 @@
+"""A link to a host in a Ray actor: batches of envelopes as one bytes argument per call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from protocols import codec
+from protocols.control import Health, Overloaded
+from protocols.envelope import Envelope
+from protocols.ids import HostId
+from swarm.bus.base import HostLost
+
+
+class RayLink:
+    """Speaks to an actor that offers `deliver`, `collect` and `health` over bytes."""
+
+    def __init__(self, host: HostId, actor: Any) -> None:
+        self.host = host
+        self._actor = actor
+
+    async def deliver(self, batch: Sequence[Envelope]) -> list[Overloaded]:
+        replies = codec.decode(await self._call(self._actor.deliver, codec.encode(batch)))
+        return [envelope.body for envelope in replies if isinstance(envelope.body, Overloaded)]
+
+    async def collect(self) -> list[Envelope]:
+        return codec.decode(await self._call(self._actor.collect))
+
+    async def health(self) -> Health:
+        (envelope,) = codec.decode(await self._call(self._actor.health))
+        assert isinstance(envelope.body, Health)
+        return envelope.body
+
+    async def close(self) -> None:
+        try:
+            ray.kill(self._actor)
+        except RayError:
+            pass  # it is gone already, which is what was wanted
+
+    async def _call(self, method: Any, *args: bytes) -> bytes:
+        try:
+            reply: bytes = await method.remote(*args)
+        except RayActorError as e:
+            raise HostLost(f"host {self.host!r} is gone: {str(e).splitlines()[0]}") from e
+        return reply

@@ -1,0 +1,181 @@
+"""`swarm run`: a file of items through a swarm, with progress, a clean way out, and the receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from protocols.tasks import Result
+from swarm.cli.jsonl import Line, OrderedWriter, read_line
+from swarm.errors import SwarmError
+from swarm.observe.receipt import Receipt
+from swarm.observe.table import rendered
+from swarm.runtime.launch import launch, planned
+from swarm.runtime.swarm import Swarm
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The arguments of `swarm run`."""
+
+    file: Path
+    input: str
+    output: str
+    runtime: Literal["ray", "in-process"] | None
+    address: str | None
+    store: Path | None
+    json: bool
+    progress: bool
+
+
+def answer_all(request: Request) -> int:
+    """Run it; the exit code."""
+    plan = planned(request.file)
+    with _opened(request.input, "rb") as source, _opened(request.output, "wb") as out:
+        console = Console(stderr=True)
+        show = request.progress and console.is_terminal
+        try:
+            with console.status("Loading models") if show else _nothing():
+                running = launch(plan, runtime=request.runtime, address=request.address, store=request.store)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        code = 0
+        with running:
+            try:
+                asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
+            except KeyboardInterrupt:
+                code = INTERRUPTED
+                print(f"Interrupted: what was finished is written; run {running.run_id}", file=sys.stderr)
+            running.stop_tasks()
+            receipt = running.receipt()
+        if code == 0:
+            receipt = msgspec.structs.replace(receipt, finished=True)
+        show_receipt(receipt, request.json, sys.stderr if request.output == "-" else sys.stdout)
+    return code
+
+
+def show_receipt(receipt: Receipt, as_json: bool, out: IO[str]) -> None:
+    """Print a receipt as JSON or as tables."""
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(receipt), ensure_ascii=False), file=out)
+    else:
+        Console(file=out, width=None if out.isatty() else 140).print(rendered(receipt))
+
+
+async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress: Progress | None) -> None:
+    """Answer every line, writing each result as soon as those before it are written."""
+    current = asyncio.current_task()
+    assert current is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    bar = progress.add_task("", total=None) if progress else None
+    running: set[asyncio.Task[None]] = set()
+    room = asyncio.Semaphore(swarm.plan.runtime.max_in_flight)
+
+    async def one(position: int, line: Line) -> None:
+        try:
+            writer.put(position, await _record(swarm, line))
+        finally:
+            room.release()
+            if progress and bar is not None:
+                progress.advance(bar)
+
+    try:
+        if progress:
+            progress.start()
+        position = 0
+        async for line in _lines(source):
+            await room.acquire()
+            task = asyncio.create_task(one(position, line))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            position += 1
+            if progress and bar is not None:
+                progress.update(bar, total=position)
+        await asyncio.gather(*running)
+    finally:
+        for task in list(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        writer.flush()
+        if progress:
+            progress.stop()
+
+
+async def _record(swarm: Swarm, line: Line) -> dict[str, Any]:
+    """The item with the swarm's result beside its own keys, or an error record with the line's number."""
+    if line.item is None:
+        return {"line": line.number, "error": line.error}
+    try:
+        result = await swarm.run(line.item)
+    except SwarmError as e:
+        return {**line.item, "line": line.number, "error": str(e)}
+    return {**line.item, "swarm": _shown(result)}
+
+
+def _shown(result: Result) -> dict[str, Any]:
+    steps = {
+        name: {"status": s.status, "tier": s.tier, "confidence": _rounded(s.confidence), "reason": s.reason}
+        for name, s in result.steps.items()
+    }
+    return {
+        "task": result.task,
+        "status": result.status,
+        "output": result.output,
+        "confidence": _rounded(result.confidence),
+        "steps": steps,
+        "cost": msgspec.to_builtins(result.cost),
+        "ms": result.ms,
+        "reason": result.reason,
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
+async def _lines(source: IO[bytes]) -> AsyncIterator[Line]:
+    """Lines as they come; a slow producer holds up nobody."""
+    number = 1
+    while (line := await asyncio.to_thread(read_line, source, number)) is not None:
+        yield line
+        number = line.number + 1
+
+
+def _progress(console: Console, request: Request, show: bool) -> Progress | None:
+    if not show or request.output == "-" and sys.stdout.isatty():
+        return None
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+@contextmanager
+def _opened(name: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
+    if name == "-":
+        yield sys.stdin.buffer if mode == "rb" else sys.stdout.buffer
+        return
+    try:
+        if mode == "wb":
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+        stream = open(name, mode)  # noqa: SIM115
+    except OSError as e:
+        raise SwarmError(f"{name}: {e.strerror}") from e
+    with stream:
+        yield stream
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,233 @@
+"""What a swarm file may hold, as strict frozen pydantic models. `docs/swarm-file.md` explains each key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from protocols.packs import Kind
+from swarm.config.problems import did_you_mean
+from swarm.config.values import (
+    Bytes,
+    ContextTokens,
+    Count,
+    Env,
+    Layers,
+    RelativePath,
+    Seconds,
+    Several,
+    Share,
+    SpecialistName,
+    StepName,
+    Text,
+    TierName,
+    Tokens,
+    Url,
+    Usd,
+)
+
+
+class Part(BaseModel):
+    """Base of every mapping in a file: unknown keys are errors that say which key was meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _suggest_keys(cls, value: Any, handler: Any) -> Any:
+        empty = cls._empty(value) if isinstance(value, dict) else []
+        try:
+            checked = handler(value)
+        except ValidationError as e:
+            rest = [cls._said(d) for d in e.errors() if d["loc"] not in [found["loc"] for found in empty]]
+            raise ValidationError.from_exception_data(cls.__name__, empty + rest) from None
+        if empty:
+            raise ValidationError.from_exception_data(cls.__name__, empty)
+        return checked
+
+    @classmethod
+    def _empty(cls, value: dict[str, Any]) -> list[InitErrorDetails]:
+        """A key without a value is a slip, not a way to leave it out."""
+        error = PydanticCustomError("wrong", "{text}", {"text": "has no value; give it one or delete the key"})
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        return [
+            {"type": error, "loc": (name,), "input": None} for name in names if name in value and value[name] is None
+        ]
+
+    @classmethod
+    def _said(cls, details: Any) -> InitErrorDetails:
+        kind, loc, context = details["type"], details["loc"], details.get("ctx", {})
+        if kind == "extra_forbidden" and len(loc) == 1:
+            known = (field.alias or name for name, field in cls.model_fields.items())
+            kind, context = "unknown_key", {"text": f"is not a key here{did_you_mean(str(loc[0]), known)}"}
+        error = PydanticCustomError(kind, "{text}", context) if "text" in context else kind
+        return InitErrorDetails(type=error, loc=loc, input=details["input"], ctx=context)
+
+
+def _by_shape(value: Any) -> str:
+    match value:
+        case str():
+            return "<text>"
+        case {"model": _} | {"base_url": _}:
+            return "<remote>"
+        case list():
+            return "<list>"
+        case _:
+            return "<mapping>"
+
+
+_BY_SHAPE = Discriminator(_by_shape)
+SHAPES = ("<text>", "<remote>", "<list>", "<mapping>")
+
+
+class LocalModel(Part):
+    """A model of the registry, run on this machine. `context` in tokens."""
+
+    use: Text
+    context: ContextTokens = 4096
+    gpu_layers: Layers = 0
+
+
+class Price(Part):
+    """US dollars for a million tokens."""
+
+    input: Usd
+    output: Usd
+
+
+class RemoteModel(Part):
+    """A model behind an OpenAI-compatible address. `timeout` in seconds; no `price` means the published price."""
+
+    model: Text
+    base_url: Url
+    api_key: Env | None = None
+    price: Price | None = None
+    timeout: Seconds = 60.0
+
+
+Model = Annotated[
+    Annotated[Text, Tag("<text>")] | Annotated[LocalModel, Tag("<mapping>")] | Annotated[RemoteModel, Tag("<remote>")],
+    _BY_SHAPE,
+]
+
+
+class ExamplePart(Part):
+    """One known input with its right output."""
+
+    input: dict[str, Any]
+    output: dict[str, Any]
+
+
+Examples = Annotated[
+    Annotated[RelativePath, Tag("<text>")]
+    | Annotated[Several[ExamplePart], Tag("<list>")]
+    | Annotated[dict[str, Several[Text]], Tag("<mapping>")],
+    _BY_SHAPE,
+]
+OutputSchema = Annotated[
+    Annotated[RelativePath, Tag("<text>")] | Annotated[dict[str, Any], Tag("<mapping>")], _BY_SHAPE
+]
+
+
+class TemplatesPart(Part):
+    """Texts of a `generate` specialist; see docs/packs.md."""
+
+    by: Text
+    choose: dict[str, Text]
+    default: Text
+    generate_for: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+
+class PackParts(Part):
+    """What a pack's agent.yaml and an inline specialist have in common."""
+
+    description: Text | None = None
+    input: Several[Text] | None = None
+    labels: dict[str, Text] | None = None
+    none_label: Text | None = None
+    patterns: dict[str, Several[Text]] | None = None
+    checks: Several[Text] | None = None
+    templates: TemplatesPart | None = None
+    max_tokens: Count | None = None
+
+
+class PackFile(PackParts):
+    """A pack's agent.yaml."""
+
+    version: Literal["pack/v1"] = Field(alias="schema")
+    name: Text
+    kind: Kind
+
+
+class Specialist(PackParts):
+    """A pack with overrides, or everything inline; and the tiers that may answer, cheapest first."""
+
+    pack: RelativePath | None = None
+    kind: Kind | None = None
+    instructions: Text | None = None
+    examples: Examples | None = None
+    output_schema: OutputSchema | None = None
+    tools: RelativePath | None = None
+    tiers: Several[Text] | None = None
+    model: Text | None = None
+
+
+class Step(Part):
+    """One node of the plan. `input` values may hold references such as `${intent.label}`."""
+
+    specialist: Text
+    input: dict[str, Any] = {}
+    accept_at: Share | None = None
+
+
+class Escalation(Part):
+    """`accept_at`: least confidence accepted. `compare_with`: model whose price the receipt compares with."""
+
+    accept_at: Share = 0.8
+    compare_with: Text | None = None
+
+
+class LimitPart(Part):
+    """The most that may be spent; a unit left out has no limit."""
+
+    usd: Usd | None = None
+    tokens: Tokens | None = None
+    seconds: Seconds | None = None
+
+
+class Budget(Part):
+    """Limits of one task and of a whole run, and what happens at the limit."""
+
+    task: LimitPart = LimitPart()
+    run: LimitPart = LimitPart()
+    on_exhausted: Literal["stop", "degrade"] = "stop"
+
+
+class Runtime(Part):
+    """Where the swarm runs. `memory`: bytes a host; `store`, `person_file`: relative to the command's own folder."""
+
+    kind: Literal["ray", "in-process"] = "in-process"
+    hosts: Count = 1
+    cpus: Count = 1
+    memory: Bytes | None = None
+    max_in_flight: Count = 32
+    mailbox: Count = 256
+    store: RelativePath | None = None
+    person_file: RelativePath | None = None
+    address: Text | None = None
+
+
+class SwarmSpec(Part):
+    """A whole swarm file."""
+
+    version: Literal["swarm/v1"] = Field(alias="schema")
+    name: Text
+    description: Text | None = None
+    models: dict[TierName, Model] = {}
+    specialists: dict[SpecialistName, Specialist] = Field(json_schema_extra={"minProperties": 1})
+    steps: dict[StepName, Step] = Field(json_schema_extra={"minProperties": 1})
+    escalation: Escalation = Escalation()
+    budget: Budget = Budget()
+    runtime: Runtime = Runtime()

@@ -1,0 +1,146 @@
+"""JSON Schemas of outputs: are they sound, does a value satisfy one, does it have a field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from swarm.config.problems import did_you_mean, quote
+
+Schema = dict[str, Any]
+_MOST_HOPS = 16  # of $ref to $ref
+_CIRCLE: Schema = {}  # where a chain of $ref that does not end leads
+
+
+class Validator:
+    """A compiled schema. Never fetches a `$ref` from anywhere."""
+
+    def __init__(self, schema: Schema) -> None:
+        from jsonschema import Draft202012Validator
+        from referencing import Registry
+
+        self._validator = Draft202012Validator(schema, registry=Registry())
+
+    def problem(self, value: Any) -> str | None:
+        """What keeps `value` from satisfying the schema, in one line; `None` if nothing does."""
+        from referencing.exceptions import Unresolvable
+
+        try:
+            error = next(iter(self._validator.iter_errors(value)), None)
+        except (RecursionError, Unresolvable):
+            return "the output schema refers to itself without end, or to nothing"
+        if error is None:
+            return None
+        where = ".".join(str(part) for part in error.absolute_path)
+        what = " ".join(error.message.split())
+        shown = what if len(what) <= 160 else what[:159] + "…"
+        return f"output{'.' + where if where else ''} does not satisfy the schema: {shown}"
+
+
+def schema_problem(schema: Schema) -> str | None:
+    """What is wrong with an output schema: no JSON Schema, not of an object, or a `$ref` that leads out of it."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as e:
+        where = ".".join(str(part) for part in e.absolute_path)
+        shown = " ".join(e.message.split())[:160]
+        return f"is no JSON Schema (draft 2020-12): {where + ': ' if where else ''}{shown}"
+    except RecursionError:
+        return "is nested too deep to be used"
+    for ref in _refs(schema):
+        if not ref.startswith("#") or not _has(schema, ref):
+            return f"$ref {quote(ref)} leads to nothing; refer to '#/$defs/…' of the same schema"
+        if _follow(schema, {"$ref": ref}) is _CIRCLE:
+            return f"$ref {quote(ref)} goes round in a circle"
+    if schema and _follow(schema, schema).get("type") != "object":
+        return "an output is an object; say type: object at the top"
+    return None
+
+
+def properties(schema: Schema) -> Schema:
+    """The fields of an object's schema; empty when it names none."""
+    found = _follow(schema, schema).get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def path_problem(schema: Schema, path: tuple[str, ...]) -> str | None:
+    """Why an output of this schema can have no value at `path`; `None` if it can."""
+    here = [schema]
+    for i, part in enumerate(path):
+        choices = [choice for node in here for choice in _choices(schema, node)]
+        open_ended = any(_is_open(choice) for choice in choices)
+        fields = {name: field for choice in choices for name, field in _fields(choice).items()}
+        if part not in fields:
+            if open_ended:
+                return None
+            whose = f"{quote('.'.join(path[:i]))} of the output" if i else "the output"
+            return f"{whose} has no field {quote(part)}{did_you_mean(part, fields)}"
+        here = [choice[part] for choice in map(_fields, choices) if isinstance(choice.get(part), dict)]
+        if not here:
+            return None
+    return None
+
+
+def _choices(root: Schema, node: Schema, hops: int = 0) -> Iterator[Schema]:
+    node = _follow(root, node)
+    yield node
+    if hops >= _MOST_HOPS:
+        return
+    for key in ("anyOf", "oneOf", "allOf"):
+        for choice in node.get(key, ()):
+            if isinstance(choice, dict):
+                yield from _choices(root, choice, hops + 1)
+
+
+def _is_open(node: Schema) -> bool:
+    """May it be an object with fields that the schema does not name?"""
+    if any(key in node for key in ("anyOf", "oneOf", "allOf", "enum", "const")):
+        return False
+    kinds = node.get("type", "object")
+    is_object = "object" in (kinds if isinstance(kinds, list) else [kinds])
+    named = "properties" in node or "patternProperties" in node
+    return is_object and bool(node.get("additionalProperties", not named))
+
+
+def _fields(node: Schema) -> Schema:
+    found = node.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def _follow(root: Schema, node: Schema) -> Schema:
+    for _ in range(_MOST_HOPS):
+        ref = node.get("$ref")
+        if not isinstance(ref, str):
+            return node
+        target = _target(root, ref)
+        if target is None:
+            return {}
+        node = target
+    return _CIRCLE
+
+
+def _target(root: Schema, ref: str) -> Schema | None:
+    here: Any = root
+    for part in ref.removeprefix("#").split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        here = here.get(name) if isinstance(here, dict) else None
+    return here if isinstance(here, dict) else None
+
+
+def _has(root: Schema, ref: str) -> bool:
+    return _target(root, ref) is not None and (ref == "#" or ref.startswith("#/"))
+
+
+def _refs(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            else:
+                yield from _refs(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _refs(item)

@@ -1,0 +1,1 @@
+"""Who answers what: a pure policy, calibrated confidence, and the shell that acts on their decisions."""

@@ -1,0 +1,332 @@
+"""The dispatcher's mind: events in, decisions out. No I/O, no clock, no randomness.
+
+`decide` is the whole interface. A `TaskState` is one task's memory between events; only this file changes it.
+
+The rule: an answer is accepted when its confidence reaches the step's `accept_at`; else the next tier of the ladder is
+asked, as long as its hold fits every budget; what the ladder cannot settle is kept as the best answer, flagged, or
+goes to a person where the ladder ends in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, assert_never
+
+from protocols.answers import Earlier, Failed, Signals
+from protocols.tasks import Status
+from swarm.plan.plan import Plan, PlannedStep, Tier
+
+RETRIES = 1  # of the same tier, after a failure that may pass
+
+
+# --- what happens -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The task was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    step: str
+    tier: str
+    output: dict[str, Any]
+    signals: Signals
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    step: str
+    tier: str
+    failed: Failed
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRefused:
+    step: str
+    tier: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeUp:
+    """The task's time, or the run's, has run out."""
+
+
+Event = Begin | Answered | AttemptFailed | HoldRefused | TimeUp
+
+
+# --- what to do -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Hold the price of this tier, then ask it."""
+
+    step: str
+    tier: Tier
+    earlier: tuple[Earlier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """This tier would have been asked, but cannot be."""
+
+    step: str
+    tier: Tier
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """The answer of `tier` (or its failure) is not good enough; `to` is next, None if the ladder ends."""
+
+    step: str
+    tier: str
+    to: str | None
+    reason: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndStep:
+    """The step is over; `output` is what its dependents see."""
+
+    step: str
+    status: Literal["accepted", "degraded", "person", "failed", "skipped"]
+    tier: str | None = None
+    output: dict[str, Any] | None = None
+    confidence: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Cancel the attempt that runs for this step."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The task's one terminal state."""
+
+    status: Status
+    reason: str = ""
+
+
+Decision = Try | Missed | Escalate | EndStep | Drop | Finish
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An answer that was not sure enough, kept in case nothing better comes."""
+
+    tier: str
+    output: dict[str, Any]
+    confidence: float
+
+
+@dataclass(slots=True)
+class StepState:
+    phase: Literal["waiting", "running", "over"] = "waiting"
+    rung: int = 0
+    retries: int = 0
+    earlier: tuple[Earlier, ...] = ()
+    best: Candidate | None = None
+    end: EndStep | None = None
+
+
+@dataclass(slots=True)
+class TaskState:
+    """`unavailable` maps a tier's name to the reason why it cannot be asked in this run."""
+
+    plan: Plan
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    steps: dict[str, StepState] = field(default_factory=dict)
+    finished: Finish | None = None
+
+    def __post_init__(self) -> None:
+        self.steps = {step.name: StepState() for step in self.plan.steps}
+
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """What the steps that are over have put out."""
+        return {n: s.end.output for n, s in self.steps.items() if s.end is not None and s.end.output is not None}
+
+
+def decide(event: Event, state: TaskState) -> list[Decision]:
+    """What to do now. After a `Finish` every further event is answered with nothing."""
+    if state.finished is not None:
+        return []
+    match event:
+        case Begin():
+            decisions: list[Decision] = []
+        case Answered():
+            decisions = _on_answer(event, state)
+        case AttemptFailed():
+            decisions = _on_failure(event, state)
+        case HoldRefused():
+            decisions = _on_refusal(event, state)
+        case TimeUp():
+            return _finish_now(state, "deadline", "no time left; raise budget.task.seconds")
+        case _:
+            assert_never(event)
+    if state.finished is None:
+        decisions += _start_ready(state)
+        decisions += _finish_if_over(state)
+    return decisions
+
+
+# --- one event each ---------------------------------------------------------------------------------------------
+
+
+def _on_answer(event: Answered, state: TaskState) -> list[Decision]:
+    planned, step = state.plan.step(event.step), state.steps[event.step]
+    if step.phase == "over":
+        return []
+    if event.confidence >= planned.accept_at:
+        return [_end(step, EndStep(event.step, "accepted", event.tier, event.output, event.confidence))]
+    step.earlier += (Earlier(event.tier, event.output, event.signals),)
+    if step.best is None or event.confidence >= step.best.confidence:
+        step.best = Candidate(event.tier, event.output, event.confidence)
+    reason = f"confidence {event.confidence:.2f} is below {planned.accept_at:.2f}"
+    if event.signals.checks_failed:
+        reason = "failed " + ", ".join(event.signals.checks_failed)
+    return _climb(planned, step, state, event.tier, reason, event.confidence)
+
+
+def _on_failure(event: AttemptFailed, state: TaskState) -> list[Decision]:
+    planned, step = state.plan.step(event.step), state.steps[event.step]
+    if step.phase == "over":
+        return []
+    if event.failed.retryable and step.retries < RETRIES:
+        step.retries += 1
+        return [Try(event.step, planned.ladder[step.rung], step.earlier)]
+    reason = f"{event.failed.reason}: {event.failed.detail}" if event.failed.detail else event.failed.reason
+    return _climb(planned, step, state, event.tier, reason)
+
+
+def _on_refusal(event: HoldRefused, state: TaskState) -> list[Decision]:
+    step = state.steps[event.step]
+    if step.phase == "over":
+        return []
+    if state.plan.on_exhausted == "stop":
+        return _finish_now(state, "budget_exhausted", event.detail)
+    if step.best is None:
+        return [_end(step, EndStep(event.step, "failed", reason=f"budget_exhausted: {event.detail}"))]
+    return [_keep_best(event.step, step, event.detail)]
+
+
+# --- the ladder -------------------------------------------------------------------------------------------------
+
+
+def _climb(
+    planned: PlannedStep, step: StepState, state: TaskState, tier: str, reason: str, confidence: float | None = None
+) -> list[Decision]:
+    """On to the next rung that can be asked."""
+    step.rung += 1
+    step.retries = 0
+    after, reached = _reach(planned, step, state)
+    to = reached.name if reached is not None else None
+    decisions: list[Decision] = [Escalate(planned.name, tier, to, reason, confidence), *after]
+    return [*decisions, *_enter(planned, step, reached, reason)]
+
+
+def _reach(planned: PlannedStep, step: StepState, state: TaskState) -> tuple[list[Decision], Tier | None]:
+    """Move past rungs that cannot be asked in this run."""
+    missed: list[Decision] = []
+    while step.rung < len(planned.ladder):
+        tier = planned.ladder[step.rung]
+        if (why := state.unavailable.get(tier.name)) is None:
+            return missed, tier
+        missed.append(Missed(planned.name, tier, why))
+        step.rung += 1
+    return missed, None
+
+
+def _enter(planned: PlannedStep, step: StepState, tier: Tier | None, reason: str) -> list[Decision]:
+    if tier is None:
+        if step.best is None:
+            return [_end(step, EndStep(planned.name, "failed", reason=reason))]
+        return [_keep_best(planned.name, step, f"{reason}, and no dearer tier can be asked")]
+    if tier.kind == "person":
+        return [_end(step, EndStep(planned.name, "person", tier.name, reason=reason))]
+    step.phase = "running"
+    return [Try(planned.name, tier, step.earlier)]
+
+
+def _keep_best(name: str, step: StepState, reason: str) -> EndStep:
+    assert step.best is not None
+    best = step.best
+    return _end(step, EndStep(name, "degraded", best.tier, best.output, best.confidence, reason))
+
+
+def _end(step: StepState, end: EndStep) -> EndStep:
+    step.phase, step.end = "over", end
+    return end
+
+
+# --- the graph --------------------------------------------------------------------------------------------------
+
+
+def _start_ready(state: TaskState) -> list[Decision]:
+    """Start each waiting step whose inputs are there; skip one whose inputs never will be. Steps are in order."""
+    decisions: list[Decision] = []
+    for planned in state.plan.steps:
+        step = state.steps[planned.name]
+        if step.phase != "waiting":
+            continue
+        ends = {need: state.steps[need].end for need in planned.needs}
+        lost = next((need for need, end in ends.items() if end is not None and end.output is None), None)
+        if lost is not None:
+            decisions.append(_end(step, EndStep(planned.name, "skipped", reason=f"step {lost!r} has no output")))
+        elif all(end is not None for end in ends.values()):
+            missed, tier = _reach(planned, step, state)
+            decisions += [*missed, *_enter(planned, step, tier, "no tier can be asked")]
+    return decisions
+
+
+def _finish_if_over(state: TaskState) -> list[Decision]:
+    if any(step.phase != "over" for step in state.steps.values()):
+        return []
+    ends = [step.end for step in state.steps.values() if step.end is not None]
+    return [_finished(state, *_verdict(ends))]
+
+
+def _verdict(ends: list[EndStep]) -> tuple[Status, str]:
+    by_status = {end.status: end for end in reversed(ends)}
+    if end := by_status.get("failed"):
+        exhausted = end.reason.startswith("budget_exhausted")
+        return ("budget_exhausted" if exhausted else "failed"), f"step {end.step!r}: {end.reason}"
+    if end := by_status.get("person"):
+        return "person", f"step {end.step!r}: {end.reason}"
+    if end := by_status.get("degraded"):
+        return "degraded", f"step {end.step!r}: {end.reason}"
+    return "done", ""
+
+
+def _finish_now(state: TaskState, status: Status, reason: str) -> list[Decision]:
+    """End the task with what there is: running steps keep their best answer, the others are skipped."""
+    decisions: list[Decision] = []
+    for name, step in state.steps.items():
+        if step.phase == "over":
+            continue
+        if step.phase == "running":
+            decisions.append(Drop(name))
+        if step.best is not None and state.plan.on_exhausted == "degrade":
+            decisions.append(_keep_best(name, step, reason))
+        else:
+            decisions.append(_end(step, EndStep(name, "skipped", reason=reason)))
+    answered = all(step.end is not None and step.end.output is not None for step in state.steps.values())
+    return [*decisions, _finished(state, "degraded" if answered else status, reason)]
+
+
+def _finished(state: TaskState, status: Status, reason: str) -> Finish:
+    state.finished = Finish(status, reason)
+    return state.finished

@@ -1,0 +1,1 @@
+"""What computes, behind one seam (`base`): local language models, embeddings, remote models."""

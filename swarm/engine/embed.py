@@ -1,0 +1,100 @@
+"""Sentence embeddings with onnxruntime: mean pooling over the tokens, unit length (all-MiniLM-L6-v2 and its like)."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm.errors import EngineClosed, ModelDamaged
+
+WINDOW = 256  # tokens that are read; what follows is cut
+BATCH = 32
+
+
+class OnnxEmbedder:
+    """All texts that wait go into batches of similar length, on one thread of its own."""
+
+    def __init__(self, model: Path, tokenizer: Path, threads: int = 1) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as e:
+            raise ModelDamaged(f"{model.name}: cannot be loaded: {str(e)[:300]}; run 'swarm models verify'") from e
+        self._tokenizer.enable_truncation(WINDOW)
+        self._tokenizer.no_padding()
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._waiting: list[tuple[tuple[str, ...], asyncio.Future[NDArray[np.float32]]]] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def embed(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension), rows of length 1. Raises `EngineClosed`."""
+        if self._closed:
+            raise EngineClosed("the embedder was closed")
+        future: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((texts, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._drain())
+        return await future
+
+    def count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text).ids)
+
+    def close(self) -> None:
+        self._closed = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _drain(self) -> None:
+        """Everything that has gathered while the last batch was computed is the next batch."""
+        while self._waiting:
+            jobs, self._waiting = self._waiting, []
+            texts = [text for job, _ in jobs for text in job]
+            try:
+                vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, texts)
+            except Exception as e:
+                for _, future in jobs:
+                    if not future.done():
+                        future.set_exception(EngineClosed("the embedder was closed") if self._closed else e)
+                continue
+            at = 0
+            for job, future in jobs:
+                if not future.done():
+                    future.set_result(vectors[at : at + len(job)])
+                at += len(job)
+
+    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        encodings = self._tokenizer.encode_batch(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
+        rows: list[NDArray[np.float32] | None] = [None] * len(texts)
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            vectors = self._run([encodings[i].ids for i in chosen])
+            for i, vector in zip(chosen, vectors, strict=True):
+                rows[i] = vector
+        return np.stack([row for row in rows if row is not None]) if texts else np.zeros((0, 0), np.float32)
+
+    def _run(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
+        width = max(1, max(len(ids) for ids in token_ids))
+        ids = np.zeros((len(token_ids), width), np.int64)
+        mask = np.zeros_like(ids)
+        for row, tokens in enumerate(token_ids):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        hidden = self._session.run(None, {k: v for k, v in feeds.items() if k in self._inputs})[0]
+        weights = mask[:, :, None].astype(np.float32)
+        pooled = (hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+        unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        return unit.astype(np.float32)

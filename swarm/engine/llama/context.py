@@ -1,0 +1,100 @@
+"""One `llama_context`: the KV memory of all sequences, and the decode itself. Used by one thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm.engine.base import EngineSpec
+from swarm.engine.llama import library
+from swarm.engine.llama.batch import Batch
+from swarm.engine.llama.model import Model
+from swarm.engine.llama.step import Cut, Fork, MemoryOperation, Span
+from swarm.errors import EngineError
+
+_LOGITS_BYTES = 128 << 20  # llama.cpp keeps two copies of a step's logits: a large vocabulary needs a limit on rows
+_LEAST_LANES = 64  # sequences for options, beside one for each request and one for each prefix
+_EVERYTHING = -1  # llama.cpp: up to the end of a sequence
+
+
+class NoRoom(Exception):
+    """The KV memory has no place for this batch; nothing was changed."""
+
+
+class Context:
+    """Owns a `llama_context` over a model."""
+
+    def __init__(self, model: Model, spec: EngineSpec) -> None:
+        """Raises `EngineError` when llama.cpp cannot make the context (most often: not enough memory)."""
+        self._model = model
+        rows = min(spec.batch, _LOGITS_BYTES // (4 * model.n_vocabulary))
+        self.n_sequences = min(llama_cpp.llama_max_parallel_sequences(), max(rows, 2 * spec.sequences + _LEAST_LANES))
+        self.max_rows = max(rows, self.n_sequences)  # llama.cpp insists on a row for each sequence
+        self._handle: Any = llama_cpp.llama_init_from_model(model.handle, self._parameters(spec))
+        if not self._handle:
+            raise EngineError(
+                f"model {spec.path}: no context of {spec.context} tokens can be made ({library.last_errors()}); "
+                "lower `context` or `batch`"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._handle)
+        self.max_tokens = int(llama_cpp.llama_n_batch(self._handle))
+        self._batch = Batch(self.max_tokens)
+        self.n_cells = int(llama_cpp.llama_n_ctx(self._handle))
+
+    def _parameters(self, spec: EngineSpec) -> Any:
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = spec.context
+        parameters.n_batch = parameters.n_ubatch = spec.batch
+        parameters.n_seq_max = self.n_sequences
+        parameters.n_outputs_max = self.max_rows
+        parameters.n_outputs_max_per_seq = 0  # an option tree may want a row for every token of a sequence
+        parameters.n_threads = parameters.n_threads_batch = spec.threads
+        parameters.kv_unified = True  # one pool of cells: forking a sequence costs nothing
+        parameters.swa_full = True  # a sliding window that forgets could not be forked or cut
+        flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = flash if spec.options.get("flash_attention", True) else off
+        return parameters
+
+    def apply(self, operations: Iterable[MemoryOperation]) -> None:
+        """Change what the sequences hold, in this order."""
+        for operation in operations:
+            match operation:
+                case Fork(source, target):
+                    llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, _EVERYTHING)
+                case Cut(sequence, position):
+                    llama_cpp.llama_memory_seq_rm(self._memory, sequence, position, _EVERYTHING)
+
+    def decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+        """Logits of the wanted outputs, shape (outputs, vocabulary): a view that lives until the next decode.
+
+        Raises `NoRoom` (nothing was changed) and `EngineError` (what the batch's sequences hold is undefined).
+        """
+        n_rows = self._batch.fill(spans)
+        code = llama_cpp.llama_decode(self._handle, self._batch.native)
+        if code == 1:
+            raise NoRoom
+        if code != 0:
+            raise EngineError(f"llama_decode failed with {code} ({library.last_errors()})")
+        shape = (n_rows, self._model.n_vocabulary)
+        if not n_rows:
+            return np.empty(shape, np.float32)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._handle), shape)
+
+    def held(self) -> dict[int, int]:
+        """Sequence → the positions that it holds, for every sequence that holds any."""
+        last = (
+            (sequence, llama_cpp.llama_memory_seq_pos_max(self._memory, sequence))
+            for sequence in range(self.n_sequences)
+        )
+        return {sequence: position + 1 for sequence, position in last if position >= 0}
+
+    def close(self) -> None:
+        """Free the context. May be called twice."""
+        if self._handle:
+            llama_cpp.llama_free(self._handle)
+            self._handle = None

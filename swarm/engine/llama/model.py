@@ -1,0 +1,141 @@
+"""One GGUF file in memory: its weights, its vocabulary, its tokeniser."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from swarm.engine.base import EngineSpec, Prompt
+from swarm.engine.llama import library
+from swarm.engine.llama.chat import FORMATS, Piece, Words
+from swarm.errors import EngineClosed, ModelDamaged, ModelError, ModelNotFound
+
+
+class Model:
+    """Owns a `llama_model`. Thread-safe: tokenising only reads the vocabulary, and `close` waits for readers."""
+
+    def __init__(self, handle: Any, spec: EngineSpec) -> None:
+        self.handle = handle
+        self.path = spec.path
+        self.vocabulary = llama_cpp.llama_model_get_vocab(handle)
+        self.n_vocabulary = int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
+        self.n_trained = int(llama_cpp.llama_model_n_ctx_train(handle))
+        self._readers = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._format = FORMATS[spec.chat_format]
+        self._controls = {text: self._control(text, spec.chat_format) for text in self._format.controls()}
+        self._begin = [self.begin_token] if llama_cpp.llama_vocab_get_add_bos(self.vocabulary) else []
+
+    @classmethod
+    def load(cls, spec: EngineSpec) -> Model:
+        """Raises `ModelNotFound`, `ModelDamaged`, and `ModelError` when the chat format does not fit the vocabulary."""
+        if spec.chat_format not in FORMATS:
+            known = ", ".join(sorted(FORMATS))
+            raise ModelError(f"model {spec.path}: no chat format {spec.chat_format!r}; use one of {known}")
+        if not Path(spec.path).is_file():
+            raise ModelNotFound(f"model file {spec.path} is not on this machine; pull it with `swarm models pull`")
+        library.start()
+        library.last_errors()
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = spec.gpu_layers
+        handle = llama_cpp.llama_model_load_from_file(str(spec.path).encode(), parameters)
+        if not handle:
+            cause = library.last_errors() or "llama.cpp gave no reason"
+            raise ModelDamaged(f"model file {spec.path} cannot be loaded ({cause}); delete it and pull it again")
+        try:
+            return cls(handle, spec)
+        except BaseException:
+            llama_cpp.llama_model_free(handle)
+            raise
+
+    @property
+    def begin_token(self) -> int:
+        return int(llama_cpp.llama_vocab_bos(self.vocabulary))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keeps the model in memory while the vocabulary is used. Raises `EngineClosed`."""
+        with self._changed:
+            if self._closed:
+                raise EngineClosed(f"the engine of {self.path} is closed; open it again")
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    def tokenise(self, text: str) -> list[int]:
+        """Tokens of `text` as plain text: special tokens are neither added nor recognised."""
+        with self.reading():
+            return self._tokens(text.encode(), parse_special=False)
+
+    def render(self, prompt: Prompt) -> tuple[list[int], list[int]]:
+        """Tokens of the prompt's shared turns, and tokens of what follows up to the answer's first token."""
+        shared, rest = self._format.render(prompt)
+        with self.reading():
+            head, tail = self._encode(shared), self._encode(rest)
+        return (self._begin + head, tail) if head else ([], self._begin + tail)
+
+    def is_end(self, token: int) -> bool:
+        """Does this token end a generation?"""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
+
+    def is_control(self, token: int) -> bool:
+        return bool(llama_cpp.llama_vocab_is_control(self.vocabulary, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; none for control tokens. They may be a part of a character."""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            written = llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, size, 0, False)
+            if written >= 0:
+                return buffer.raw[:written]
+            size = -written
+
+    def detokenise(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of `tokens` in a row."""
+        return b"".join(map(self.piece, tokens))
+
+    def close(self) -> None:
+        """Free the weights when nobody reads. May be called twice."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.wait_for(lambda: self._readers == 0)
+        llama_cpp.llama_model_free(self.handle)
+
+    def _encode(self, pieces: Sequence[Piece]) -> list[int]:
+        tokens: list[int] = []
+        for piece in pieces:
+            if isinstance(piece, Words):
+                tokens += self._tokens(piece.text.encode(), parse_special=False)
+            else:
+                tokens.append(self._controls[piece.token])
+        return tokens
+
+    def _tokens(self, text: bytes, *, parse_special: bool) -> list[int]:
+        size = len(text) + 8  # a token stands for at least one byte, but for a few that a tokeniser may add
+        buffer = (ctypes.c_int32 * size)()
+        written = llama_cpp.llama_tokenize(self.vocabulary, text, len(text), buffer, size, False, parse_special)
+        assert written >= 0, f"{len(text)} bytes became {-written} tokens"
+        return buffer[:written]
+
+    def _control(self, text: str, chat_format: str) -> int:
+        tokens = self._tokens(text.encode(), parse_special=True)
+        if len(tokens) != 1 or not self.is_control(tokens[0]):
+            raise ModelError(
+                f"model {self.path}: chat format {chat_format!r} needs the control token {text!r}, "
+                "which this vocabulary does not have; set another chat_format"
+            )
+        return tokens[0]

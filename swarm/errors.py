@@ -1,0 +1,105 @@
+"""Every error a user can meet, in one tree.
+
+SwarmError
+├── SwarmFileError      the swarm file is wrong: all problems at once, each with file:line:column
+├── PackError           a pack in the catalogue is wrong or missing
+├── ModelError          the model registry or a model file is at fault
+│   ├── ModelNotFound       no such name in the registry, or its file has not been pulled
+│   ├── ModelDamaged        the file is not what the registry says (hash, size) or cannot be loaded
+│   └── SourceFailed        no source could deliver the file
+├── EngineError         the engine could not do the work
+│   ├── PromptTooLong       the prompt does not fit the context
+│   ├── SchemaUnsupported   the JSON Schema cannot be used as a constraint
+│   └── EngineClosed        the engine was closed while work was waiting
+├── RemoteError         a remote tier did not answer properly
+├── StoreError          the store cannot be read or written
+├── LaunchError         the hosts could not be started
+└── Overloaded          more work than the swarm accepts; try later
+
+Errors cross process boundaries, so they survive pickling: every argument goes to `super().__init__`.
+A failed attempt or a refused hold is no error but a value (`protocols.answers.Failed`).
+"""
+
+from __future__ import annotations
+
+
+class SwarmError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class SwarmFileError(SwarmError):
+    """The swarm file has problems; `problems` holds one line for each, as a person should read it."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class PackError(SwarmError):
+    """A pack is missing or does not hold what it must."""
+
+
+class ModelError(SwarmError):
+    """Base of what can be wrong with a model."""
+
+
+class ModelNotFound(ModelError):
+    """The registry has no such model, or its file is not on this machine."""
+
+
+class ModelDamaged(ModelError):
+    """The file is not the one the registry names, or the library cannot load it."""
+
+
+class SourceFailed(ModelError):
+    """None of a model's sources could deliver its file."""
+
+
+class EngineError(SwarmError):
+    """Base of what an engine may answer instead of a result."""
+
+
+class PromptTooLong(EngineError):
+    """The prompt and the room for its answer do not fit the context."""
+
+
+class SchemaUnsupported(EngineError):
+    """The schema has a keyword or a size that cannot be enforced while decoding."""
+
+
+class EngineClosed(EngineError):
+    """The engine was closed before this work was done."""
+
+
+class RemoteError(SwarmError):
+    """A remote tier failed. `unknown` is true when it may have been billed all the same."""
+
+    def __init__(self, message: str, retryable: bool = False, unknown: bool = False) -> None:
+        super().__init__(message, retryable, unknown)
+        self.retryable = retryable
+        self.unknown = unknown
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StoreError(SwarmError):
+    """The store cannot be opened, read or written. Nothing paid is started while this lasts."""
+
+
+class LaunchError(SwarmError):
+    """The runtime could not start or reach its hosts."""
+
+
+class Overloaded(SwarmError):
+    """The swarm has all the work it accepts. `retry_ms` says when to try again."""
+
+    def __init__(self, message: str, retry_ms: int = 100) -> None:
+        super().__init__(message, retry_ms)
+        self.retry_ms = retry_ms
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -1,0 +1,177 @@
+"""The folder on this machine that holds the models, one folder each: `$SWARMLET_HOME/models/NAME/FILE`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from swarm.errors import ModelDamaged, ModelError, ModelNotFound
+from swarm.models.files import sha256_of
+from swarm.models.manifest import FileRecord, Manifest, read_manifest, write_manifest
+from swarm.models.pull import PullSettings, pull_into
+from swarm.models.registry import Registered, Registry
+from swarm.models.spec import Kind
+
+State = Literal["here", "missing", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What an engine needs to open a model. `weights` is the file that runs best here, `sha256` its hash;
+    `tokenizer` and `chat_format` are None for the kinds that have none; `context` counts tokens."""
+
+    name: str
+    kind: Kind
+    weights: Path
+    sha256: str
+    tokenizer: Path | None
+    chat_format: str | None
+    context: int
+
+
+def default_home() -> Path:
+    """`$SWARMLET_HOME`, or `~/.cache/swarmlet`."""
+    home = os.environ.get("SWARMLET_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "swarmlet"
+
+
+class ModelStore:
+    """Pulls models, checks them and hands out their files. Cheap to make; any number of processes may use one home.
+
+    `home`: the folder above `models/` (default `default_home()`). `registry`: default the shipped one.
+    """
+
+    def __init__(self, home: Path | None = None, registry: Registry | None = None) -> None:
+        self.root = (home or default_home()) / "models"
+        self.registry = registry or Registry.shipped()
+
+    def path(self, name: str) -> ModelFiles:
+        """The files of a model that is here.
+
+        A file is taken by its size and modification time as they were when it was hashed; one whose time changed
+        (a copied cache) is hashed again. Raises `ModelNotFound` when the model is not in the registry or not here,
+        `ModelDamaged` when a file is not what was pulled.
+        """
+        model = self.registry.get(name)
+        manifest = read_manifest(self._folder(name), name)
+        weights = self._preferred(model, manifest)
+        tokenizer = model.entry.file("tokenizer")
+        return ModelFiles(
+            name=name,
+            kind=model.entry.kind,
+            weights=self._checked(model, weights),
+            sha256=weights.sha256,
+            tokenizer=self._checked(model, self._original(model, manifest, tokenizer.name)) if tokenizer else None,
+            chat_format=model.entry.chat_format,
+            context=model.entry.context,
+        )
+
+    def state(self, name: str) -> State:
+        """`here` when `path` would answer, `missing` or `damaged` when it would raise."""
+        try:
+            self.path(name)
+        except ModelNotFound:
+            return "missing"
+        except ModelDamaged:
+            return "damaged"
+        return "here"
+
+    def pull(self, name: str, settings: PullSettings | None = None) -> ModelFiles:
+        """Bring the model here, verified, and return its files; what is here already costs a few milliseconds.
+
+        Raises `ModelNotFound`, `SourceFailed`, `ModelDamaged`, and `ModelError` when the disk is full.
+        """
+        settings = settings or PullSettings()
+        model = self.registry.get(name)
+        if not self._complete(model, settings):
+            folder = self._folder(name)
+            pull_into(folder, model, settings, done=lambda: self._complete(model, settings))
+        return self.path(name)
+
+    def pull_all(self, names: Iterable[str], settings: PullSettings | None = None) -> dict[str, ModelFiles]:
+        """`pull` for each name, in order; a name given twice is pulled once."""
+        return {name: self.pull(name, settings) for name in dict.fromkeys(names)}
+
+    def verify(self, name: str) -> tuple[FileRecord, ...]:
+        """Hash every file of a model that is here and return the manifest's records.
+
+        A file that is not what was pulled is renamed to `FILE.damaged`, so that nothing uses it, and `ModelDamaged`
+        names it. Raises `ModelNotFound` when the model is not here.
+        """
+        model = self.registry.get(name)
+        folder = self._folder(name)
+        manifest = read_manifest(folder, name)
+        self._preferred(model, manifest)
+        bad = [problem for record in manifest.files if (problem := _damage(folder, record))]
+        if bad:
+            raise ModelDamaged(f"model {name!r}: {'; '.join(bad)}; run `swarm models pull {name}`")
+        self._remember(name, *manifest.files)
+        return manifest.files
+
+    def _complete(self, model: Registered, settings: PullSettings) -> bool:
+        try:
+            files = self.path(model.name)
+        except ModelError:
+            return False
+        if settings.requantize is None or model.entry.requantize is None:
+            return True
+        record = read_manifest(self._folder(model.name), model.name).get(files.weights.name)
+        return record is not None and record.format == model.entry.requantize
+
+    def _folder(self, name: str) -> Path:
+        return self.root / name
+
+    def _preferred(self, model: Registered, manifest: Manifest) -> FileRecord:
+        weights = model.entry.file("weights")
+        assert weights is not None, "the schema asks for weights"
+        original = self._original(model, manifest, weights.name)
+        for record in manifest.files:
+            if record.format == model.entry.requantize is not None and record.made_from == original.sha256:
+                return record
+        return original
+
+    def _original(self, model: Registered, manifest: Manifest, file: str) -> FileRecord:
+        record = manifest.get(file)
+        expected = next(entry.sha256 for entry in model.entry.files if entry.name == file)
+        if record is None or expected not in (None, record.sha256):
+            raise _not_here(model.name)
+        return record
+
+    def _checked(self, model: Registered, record: FileRecord) -> Path:
+        path = self._folder(model.name) / record.name
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            raise _not_here(model.name) from None
+        if stat.st_size == record.size and stat.st_mtime_ns == record.mtime_ns:
+            return path
+        if stat.st_size != record.size or sha256_of(path) != record.sha256:
+            raise ModelDamaged(f"{path} is not the file that was pulled; run `swarm models pull {model.name}`")
+        self._remember(model.name, record)
+        return path
+
+    def _remember(self, name: str, *records: FileRecord) -> None:
+        """Take the present modification times of verified files into the manifest, where it can be written."""
+        folder = self._folder(name)
+        manifest = before = read_manifest(folder, name)
+        for record in records:
+            manifest = manifest.having(record.touched((folder / record.name).stat().st_mtime_ns))
+        if manifest != before and os.access(folder, os.W_OK):
+            write_manifest(folder, manifest)
+
+
+def _damage(folder: Path, record: FileRecord) -> str | None:
+    path = folder / record.name
+    if not path.is_file():
+        return f"{record.name} is gone"
+    if (found := sha256_of(path)) == record.sha256:
+        return None
+    os.replace(path, path.with_name(f"{path.name}.damaged"))
+    return f"{record.name} has sha256 {found}, expected {record.sha256}, and was renamed to {path.name}.damaged"
+
+
+def _not_here(name: str) -> ModelNotFound:
+    return ModelNotFound(f"model {name!r} is not on this machine; run `swarm models pull {name}`")

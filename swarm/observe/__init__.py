@@ -1,0 +1,1 @@
+"""What can be seen of a run: logs and the receipt."""

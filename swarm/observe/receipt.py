@@ -1,0 +1,171 @@
+"""What a run cost, tier by tier, and what the always-strong way would have cost. Pure: records in, a receipt out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from protocols.ids import RunId, TaskId
+from protocols.money import Amount, Limit
+from protocols.tasks import Result
+from swarm.state.base import Attempt, Balance, RunRecord
+
+ACCOMPLISHED = frozenset({"done", "degraded"})  # tasks that have an answer for every step
+
+
+class TierLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One tier of one step. `unavailable` counts answers that would have gone there, had it been within reach."""
+
+    step: str
+    tier: str
+    asked: int = 0
+    accepted: int = 0
+    escalated: int = 0
+    degraded: int = 0
+    failed: int = 0
+    refused: int = 0  # the budget did not allow it
+    unavailable: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    ms: int = 0
+    micro_usd: int = 0
+
+
+class Dear(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the dearest tasks."""
+
+    task: TaskId
+    status: str
+    cost: Amount
+    ms: int
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """Every step answered by the remote model: estimated tokens at a known price (micro-dollars per million)."""
+
+    model: str
+    source: str
+    input_per_mtok: int
+    output_per_mtok: int
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    micro_usd: int
+
+
+class Missed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tier that could not be asked would have got, at the baseline's price."""
+
+    tier: str
+    reason: str
+    asks: int
+    micro_usd: int | None
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The bill of a run. Money in micro-dollars, time in milliseconds."""
+
+    run: RunId
+    swarm: str
+    finished: bool
+    tasks: dict[str, int]
+    tiers: tuple[TierLine, ...]
+    hosts: dict[str, int]  # answers by host
+    spent: Amount
+    held: Amount
+    limit: Limit
+    per_accomplished_micro_usd: float | None
+    dearest: tuple[Dear, ...]
+    missed: tuple[Missed, ...]
+    baseline: Baseline | None
+    ms: int
+
+
+def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result], balance: Balance) -> Receipt:
+    """The receipt of a run from what the store knows; right at any moment, also of a run that died."""
+    attempts, results = list(attempts), list(results)
+    statuses = Counter(r.status for r in results)
+    spent = Amount(
+        micro_usd=balance.settled.micro_usd, tokens=balance.settled.tokens, ms=sum(a.ms for a in attempts)
+    )
+    accomplished = sum(n for status, n in statuses.items() if status in ACCOMPLISHED)
+    dearest = sorted(results, key=lambda r: (-r.cost.micro_usd, -r.cost.tokens, -r.ms))[:3]
+    baseline = _baseline(run.about.get("baseline"), attempts)
+    return Receipt(
+        run=run.id,
+        swarm=run.swarm,
+        finished=run.finished is not None,
+        tasks=dict(sorted(statuses.items())),
+        tiers=tuple(_lines(attempts)),
+        hosts=dict(sorted(Counter(a.host for a in attempts if a.host).items())),
+        spent=spent,
+        held=balance.held,
+        limit=balance.limit,
+        per_accomplished_micro_usd=spent.micro_usd / accomplished if accomplished else None,
+        dearest=tuple(Dear(task=r.task, status=r.status, cost=r.cost, ms=r.ms) for r in dearest),
+        missed=tuple(_missed(run.about.get("unavailable", {}), attempts, baseline)),
+        baseline=baseline,
+        ms=max((r.ms for r in results), default=0),
+    )
+
+
+def _lines(attempts: list[Attempt]) -> Iterable[TierLine]:
+    groups: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        groups[attempt.step, attempt.tier].append(attempt)
+    for (step, tier), group in groups.items():
+        outcomes = Counter(a.outcome for a in group)
+        never = outcomes["unavailable"] + outcomes["refused"]
+        yield TierLine(
+            step=step,
+            tier=tier,
+            asked=len(group) - never,
+            accepted=outcomes["accepted"],
+            escalated=outcomes["escalated"],
+            degraded=outcomes["degraded"],
+            failed=outcomes["failed"] + outcomes["cancelled"],
+            refused=outcomes["refused"],
+            unavailable=outcomes["unavailable"],
+            tokens_in=sum(a.tokens_in for a in group),
+            tokens_out=sum(a.tokens_out for a in group),
+            ms=sum(a.ms for a in group),
+            micro_usd=sum(a.micro_usd for a in group),
+        )
+
+
+def _cost(baseline: Any, tokens_in: int, tokens_out: int) -> int:
+    return -(-(tokens_in * baseline["input"] + tokens_out * baseline["output"]) // 1_000_000)
+
+
+def _baseline(about: Any, attempts: list[Attempt]) -> Baseline | None:
+    """Each step of each task counts once, whatever it was asked of."""
+    if about is None:
+        return None
+    once: dict[tuple[TaskId, str], tuple[int, int]] = {}
+    for a in attempts:
+        if a.remote_tokens_in and a.outcome not in ("unavailable", "refused"):
+            once[a.task, a.step] = (a.remote_tokens_in, a.remote_tokens_out)
+    tokens_in, tokens_out = (sum(pair[i] for pair in once.values()) for i in (0, 1))
+    return Baseline(
+        model=about["model"],
+        source=about["source"],
+        input_per_mtok=about["input"],
+        output_per_mtok=about["output"],
+        calls=len(once),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        micro_usd=_cost(about, tokens_in, tokens_out),
+    )
+
+
+def _missed(unavailable: dict[str, str], attempts: list[Attempt], baseline: Baseline | None) -> Iterable[Missed]:
+    for tier, reason in unavailable.items():
+        asks = [a for a in attempts if a.tier == tier and a.outcome == "unavailable"]
+        cost = None
+        if baseline is not None:
+            price = {"input": baseline.input_per_mtok, "output": baseline.output_per_mtok}
+            cost = sum(_cost(price, a.remote_tokens_in, a.remote_tokens_out) for a in asks)
+        yield Missed(tier=tier, reason=reason, asks=len(asks), micro_usd=cost)

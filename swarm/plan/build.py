@@ -1,0 +1,173 @@
+"""From a swarm file, packs and the model registry to a `Plan`, or to all problems of all three at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from protocols.control import ModelSpec
+from protocols.money import Limit, micro_usd
+from protocols.packs import Pack
+from swarm import config
+from swarm.catalogue import Catalogue
+from swarm.config import SwarmFile
+from swarm.config.problems import Problem, error, quote
+from swarm.config.schema import LimitPart, Specialist, Step
+from swarm.errors import SchemaUnsupported
+from swarm.plan import inputs, models
+from swarm.plan.ladder import CAN_USE, why_not
+from swarm.plan.order import in_order
+from swarm.plan.plan import Plan, PlannedStep, Tier
+from swarm.plan.specialists import PackMaker
+
+CheckSchema = Callable[[dict[str, Any]], None]
+
+
+def load(
+    path: str | Path, catalogue: Catalogue, kinds: Mapping[str, str], check_schema: CheckSchema | None = None
+) -> Plan:
+    """Read a swarm file and build its plan. Raises `SwarmFileError` with every problem of the file and the plan."""
+    return build(config.read(path), catalogue, kinds, check_schema)
+
+
+def build(
+    file: SwarmFile, catalogue: Catalogue, kinds: Mapping[str, str], check_schema: CheckSchema | None = None
+) -> Plan:
+    """The plan of a file.
+
+    `kinds` tells the kind of each model in the registry (`gguf`, `onnx-embedder`). `check_schema` raises
+    `SchemaUnsupported` for an output schema that cannot be enforced while decoding. Raises `SwarmFileError` with all
+    problems, those of `file` too.
+    """
+    builder = _Builder(file, catalogue, kinds, check_schema)
+    steps = builder.steps()
+    if builder.problems:
+        raise error(builder.problems)
+    spec = file.spec
+    used = {tier.name: tier.model for step in steps for tier in step.ladder if tier.model}
+    return Plan(
+        name=spec.name,
+        description=spec.description or "",
+        steps=steps,
+        task_limit=_limit(spec.budget.task),
+        run_limit=_limit(spec.budget.run),
+        on_exhausted=spec.budget.on_exhausted,
+        compare_with=spec.escalation.compare_with,
+        models=MappingProxyType(used),
+        runtime=spec.runtime,
+        hash=_hash(steps),
+    )
+
+
+class _Builder:
+    def __init__(
+        self, file: SwarmFile, catalogue: Catalogue, kinds: Mapping[str, str], check_schema: CheckSchema | None
+    ) -> None:
+        self._file = file
+        self._check_schema = check_schema
+        self._tiers, problems = models.tiers(file, kinds)
+        self.problems = [*file.problems, *problems]
+        self._packs: dict[str, Pack] = {}
+        for name, specialist in file.spec.specialists.items():
+            maker = PackMaker(file, name, specialist, catalogue)
+            pack = maker.make()
+            self.problems += maker.problems
+            if pack is not None:
+                self._packs[name] = pack
+
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """The steps in order; whole only when `problems` stays empty."""
+        spec = self._file.spec
+        packs = {
+            name: self._packs[step.specialist] for name, step in spec.steps.items() if step.specialist in self._packs
+        }
+        ladders = {name: self._ladder(name, specialist) for name, specialist in spec.specialists.items()}
+        planned = []
+        for name, step in spec.steps.items():
+            bound, problems = inputs.bind(self._file, name, step, packs)
+            self.problems += problems
+            if name in packs and ladders.get(step.specialist):
+                planned.append(self._step(name, step, packs[name], ladders[step.specialist], bound))
+        return tuple(planned) if self.problems else in_order(planned)
+
+    def _step(self, name: str, step: Step, pack: Pack, ladder: tuple[Tier, ...], bound: inputs.Bound) -> PlannedStep:
+        return PlannedStep(
+            name=name,
+            specialist=step.specialist,
+            pack=pack,
+            ladder=ladder,
+            inputs=MappingProxyType(bound.inputs),
+            needs=bound.needs,
+            accept_at=self._file.spec.escalation.accept_at if step.accept_at is None else step.accept_at,
+        )
+
+    def _ladder(self, name: str, specialist: Specialist) -> tuple[Tier, ...]:
+        pack = self._packs.get(name)
+        if pack is None:
+            return ()
+        named = specialist.tiers or ((specialist.model,) if specialist.model else ())
+        if not named and pack.kind == "tool":
+            named = ("code",)
+        if not named and specialist.pack is not None:
+            can = ", ".join(CAN_USE[pack.kind])
+            text = f"has no tiers; name who answers, cheapest first (kind {pack.kind} can use {can})"
+            self.problems.append(self._file.at(("specialists", name, "tiers"), text))
+        known = [(i, self._tiers[tier]) for i, tier in enumerate(named) if tier in self._tiers]
+        self.problems += self._misfits(name, specialist, pack, known, all_known=len(known) == len(named))
+        return tuple(tier for _, tier in known)
+
+    def _misfits(
+        self, name: str, specialist: Specialist, pack: Pack, known: list[tuple[int, Tier]], all_known: bool
+    ) -> Iterator[Problem]:
+        reasons = [(i, tier, why_not(pack, tier.kind) or self._unsupported(pack, tier)) for i, tier in known]
+        wrong = [(i, tier, reason) for i, tier, reason in reasons if reason]
+        steps = [step for step, value in self._file.spec.steps.items() if value.specialist == name]
+        if wrong and all_known and len(wrong) == len(known):
+            for step in steps:
+                text = f"nobody can do this step: no tier of specialist {quote(name)} can answer"
+                yield self._file.at(("steps", step, "specialist"), text)
+        for i, tier, reason in wrong:
+            place = ("tiers", i) if specialist.tiers else ("model",)
+            yield self._file.at(("specialists", name, *place), f"tier {quote(tier.name)} ({tier.kind}) {reason}")
+
+    def _unsupported(self, pack: Pack, tier: Tier) -> str | None:
+        if self._check_schema is None or pack.kind != "extract" or tier.kind != "small":
+            return None
+        try:
+            self._check_schema(pack.output_schema)
+        except SchemaUnsupported as e:
+            return f"cannot keep to the output schema: {' '.join(str(e).split())}"
+        return None
+
+
+def _limit(part: LimitPart) -> Limit:
+    return Limit(
+        micro_usd=None if part.usd is None else micro_usd(part.usd),
+        tokens=part.tokens,
+        ms=None if part.seconds is None else round(part.seconds * 1000),
+    )
+
+
+def _hash(steps: tuple[PlannedStep, ...]) -> str:
+    content = [
+        {
+            "name": step.name,
+            "specialist": step.specialist,
+            "pack": step.pack.content_hash(),
+            "ladder": [_identity(tier.name, tier.kind, tier.model) for tier in step.ladder],
+            "inputs": {name: [type(binding).__name__, binding] for name, binding in step.inputs.items()},
+            "accept_at": step.accept_at,
+        }
+        for step in steps
+    ]
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def _identity(name: str, kind: str, model: ModelSpec | None) -> list[Any]:
+    """What of a tier its answers depend on: not its price, its patience or its key."""
+    return [name, kind] + ([model.name, model.base_url, model.context] if model else [])

@@ -1,0 +1,31 @@
+"""Which tiers can answer which kind of specialist; docs/packs.md has the table."""
+
+from __future__ import annotations
+
+from protocols.control import TierKind
+from protocols.packs import Kind, Pack
+
+CAN_USE: dict[Kind, tuple[TierKind, ...]] = {
+    "classify": ("head", "small", "remote", "person"),
+    "extract": ("code", "small", "remote", "person"),
+    "generate": ("code", "small", "remote", "person"),
+    "tool": ("code", "person"),
+}
+
+
+def why_not(pack: Pack, kind: TierKind) -> str | None:
+    """Why a tier of this kind cannot answer for this pack; `None` if it can."""
+    if kind not in CAN_USE[pack.kind]:
+        return f"cannot answer for kind {pack.kind}, which can use {', '.join(CAN_USE[pack.kind])}"
+    match pack.kind, kind:
+        case "extract", "code" if not pack.patterns:
+            return "needs patterns, and there are none; add patterns or leave 'code' out"
+        case "generate", "code" if pack.templates is None:
+            return "needs templates, and there are none; add templates or leave 'code' out"
+        case "classify", "head" if len(_labels_with_examples(pack)) < 2:
+            return "learns from examples, and fewer than two labels have any; add examples or leave it out"
+    return None
+
+
+def _labels_with_examples(pack: Pack) -> set[str]:
+    return {str(example.output.get("label")) for example in pack.examples}

@@ -1,0 +1,140 @@
+"""The immutable graph of steps that a swarm file and its packs make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+from typing import Literal as OneOf
+
+from protocols.control import ModelSpec, TierKind
+from protocols.money import Limit
+from protocols.packs import Pack
+from swarm.config.references import INPUT, Binding, Literal, Ref, Text
+from swarm.config.schema import Runtime
+from swarm.errors import SwarmError
+
+__all__ = ["Binding", "Literal", "MissingInput", "Plan", "PlannedStep", "Ref", "Text", "Tier", "resolve"]
+
+
+class MissingInput(SwarmError):
+    """A step cannot start: the task's input has no such key, or the step it waits for has no output."""
+
+    def __init__(self, step: str, ref: str) -> None:
+        super().__init__(step, ref)
+        self.step = step
+        self.ref = ref
+
+    def __str__(self) -> str:
+        return f"step '{self.step}' needs {self.ref}, and the task has no such value; add it to the task's input"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One way to answer. `model` is `None` for `code` and `person`."""
+
+    name: str
+    kind: TierKind
+    model: ModelSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A node: what answers it (`ladder`, cheapest first), from what (`inputs`), and what must be done before."""
+
+    name: str
+    specialist: str
+    pack: Pack
+    ladder: tuple[Tier, ...]
+    inputs: Mapping[str, Binding]
+    needs: frozenset[str]  # steps whose output it reads
+    accept_at: float  # least confidence that is accepted, 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A swarm ready to run. `steps` are in topological order, by place in the file where that leaves a choice.
+
+    `hash` (sha256, hex) covers everything that answers depend on: packs, inputs, ladders, models and thresholds, but
+    not places in the file, budgets, prices, or where it runs.
+    """
+
+    name: str
+    description: str
+    steps: tuple[PlannedStep, ...]
+    task_limit: Limit
+    run_limit: Limit
+    on_exhausted: OneOf["stop", "degrade"]
+    compare_with: str | None
+    models: Mapping[str, ModelSpec]  # tier name -> model, those that a ladder uses
+    runtime: Runtime
+    hash: str
+    _by_name: Mapping[str, PlannedStep] = field(init=False, repr=False, compare=False)
+    _dependents: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        dependents: dict[str, list[str]] = {step.name: [] for step in self.steps}
+        for step in self.steps:
+            for needed in step.needs:
+                dependents[needed].append(step.name)
+        frozen = {name: tuple(names) for name, names in dependents.items()}
+        object.__setattr__(self, "_by_name", MappingProxyType({step.name: step for step in self.steps}))
+        object.__setattr__(self, "_dependents", MappingProxyType(frozen))
+
+    def step(self, name: str) -> PlannedStep:
+        """The step of that name. Raises `KeyError`."""
+        return self._by_name[name]
+
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """Steps that read this step's output directly, in topological order. Raises `KeyError`."""
+        return self._dependents[name]
+
+    def resolve(
+        self, step: PlannedStep | str, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """See `resolve`; also takes a step's name."""
+        return resolve(self.step(step) if isinstance(step, str) else step, task_input, outputs)
+
+
+def resolve(
+    step: PlannedStep, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The step's inputs by name, from the task's input and the outputs of the steps done so far.
+
+    A field that a step's output leaves out is `None`. Raises `MissingInput` for a key that the task's input does not
+    have and for a step that has no output.
+    """
+    return {name: _value(step.name, binding, task_input, outputs) for name, binding in step.inputs.items()}
+
+
+def _value(step: str, binding: Binding, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]) -> Any:
+    match binding:
+        case Literal(value):
+            return value
+        case Ref():
+            return _look_up(step, binding, task_input, outputs)
+        case Text(parts):
+            return "".join(p if isinstance(p, str) else _text(_look_up(step, p, task_input, outputs)) for p in parts)
+
+
+def _look_up(step: str, ref: Ref, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]) -> Any:
+    of_task = ref.source == INPUT
+    if not of_task and ref.source not in outputs:
+        raise MissingInput(step, str(ref))
+    value: Any = task_input if of_task else outputs[ref.source]
+    for part in ref.path:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif of_task:
+            raise MissingInput(step, str(ref))
+        else:
+            return None
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

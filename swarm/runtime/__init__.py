@@ -1,0 +1,1 @@
+"""Where a swarm runs: hosts in this process or as Ray actors, and the `Swarm` that callers hold."""

@@ -1,0 +1,152 @@
+"""A host: one engine per model, any number of specialists on it, one bounded mailbox.
+
+The same class runs in this process and inside a Ray actor. Every accepted ask is answered exactly once, by an `Answer`
+or a `Failed`; an ask delivered twice is worked on once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from protocols.answers import Answer, Ask, Failed, Usage
+from protocols.control import Cancel, Health, HostSpec, Overloaded, Ready
+from protocols.envelope import Envelope
+from protocols.ids import AttemptId
+from swarm.errors import EngineClosed, PromptTooLong, RemoteError, SchemaUnsupported
+from swarm.runtime.workshop import Workshop
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = 4096  # answers kept for an ask that is delivered again
+COLLECT_WAIT_S = 5.0  # how long `collect` waits before it returns nothing
+
+
+class Host:
+    """Takes asks, answers them. Lives on one event loop."""
+
+    def __init__(self, spec: HostSpec, workshop: Workshop, node: str) -> None:
+        self.spec = spec
+        self._workshop = workshop
+        self._node = node
+        self._active: dict[AttemptId, asyncio.Task[None]] = {}
+        self._answered: OrderedDict[AttemptId, Answer | Failed] = OrderedDict()
+        self._outbox: deque[Envelope] = deque()
+        self._filled = asyncio.Event()
+        self._count = 0
+
+    @property
+    def ready(self) -> Ready:
+        """What the dispatcher needs to know once the models are loaded."""
+        return Ready(
+            host=self.spec.host,
+            node=self._node,
+            pid=os.getpid(),
+            calibrations=self._workshop.calibrations,
+            models=self._workshop.model_hashes,
+        )
+
+    def deliver(self, batch: Sequence[Envelope]) -> list[Overloaded]:
+        """Start work on each ask in `batch`; those beyond the mailbox's bound are refused."""
+        refused = []
+        for envelope in batch:
+            match envelope.body:
+                case Ask() as ask:
+                    if refusal := self._take(ask):
+                        refused.append(refusal)
+                case Cancel(id=id):
+                    if task := self._active.get(id):
+                        task.cancel()
+                case other:
+                    log.warning("message.unexpected", host=self.spec.host, kind=type(other).__name__)
+        return refused
+
+    async def collect(self) -> list[Envelope]:
+        """The answers that are ready, waiting for the first of them for at most `COLLECT_WAIT_S`."""
+        if not self._outbox:
+            self._filled.clear()
+            try:
+                await asyncio.wait_for(self._filled.wait(), COLLECT_WAIT_S)
+            except TimeoutError:
+                return []
+        ready = list(self._outbox)
+        self._outbox.clear()
+        return ready
+
+    def health(self) -> Health:
+        return Health(
+            host=self.spec.host,
+            waiting=len(self._outbox),
+            running=len(self._active),
+            answered=self._count,
+            rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+    def close(self) -> None:
+        """Cancel what runs and free the models."""
+        for task in self._active.values():
+            task.cancel()
+        self._workshop.close()
+
+    def _take(self, ask: Ask) -> Overloaded | None:
+        if ask.id in self._active:
+            return None
+        if known := self._answered.get(ask.id):
+            self._send(known)
+            return None
+        if len(self._active) >= self.spec.mailbox:
+            return Overloaded(id=ask.id, host=self.spec.host)
+        self._active[ask.id] = asyncio.create_task(self._work(ask))
+        return None
+
+    async def _work(self, ask: Ask) -> None:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(None if ask.left_ms is None else ask.left_ms / 1000):
+                reply = await self._workshop.answer(ask)
+        except TimeoutError:
+            reply = Failed(id=ask.id, reason="timeout", detail=f"no time left after {ask.left_ms} ms")
+        except asyncio.CancelledError:
+            reply = Failed(id=ask.id, reason="cancelled")
+        except Exception as e:
+            reply = _failure(ask, e)
+        finally:
+            del self._active[ask.id]
+        ms = int((time.monotonic() - started) * 1000)
+        usage = msgspec.structs.replace(reply.usage, ms=ms) if reply.usage else Usage(ms=ms)
+        self._count += 1
+        done = msgspec.structs.replace(reply, usage=usage, host=self.spec.host)
+        self._remember(done)
+        self._send(done)
+
+    def _remember(self, reply: Answer | Failed) -> None:
+        self._answered[reply.id] = reply
+        if len(self._answered) > REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def _send(self, reply: Answer | Failed) -> None:
+        self._outbox.append(Envelope(to="dispatcher", sender=self.spec.host, body=reply))
+        self._filled.set()
+
+
+def _failure(ask: Ask, error: Exception) -> Failed:
+    """An exception of a specialist or engine as the value that the dispatcher understands."""
+    match error:
+        case PromptTooLong():
+            return Failed(id=ask.id, reason="too_long", detail=str(error))
+        case SchemaUnsupported():
+            return Failed(id=ask.id, reason="invalid_output", detail=str(error))
+        case EngineClosed():
+            return Failed(id=ask.id, reason="unavailable", detail=str(error), retryable=True)
+        case RemoteError():
+            return Failed(id=ask.id, reason="unavailable", detail=str(error), retryable=error.retryable, unknown=error.unknown)
+        case _:
+            log.exception("ask.raised", task_id=ask.task, step=ask.step, tier=ask.tier)
+            return Failed(id=ask.id, reason="error", detail=f"{type(error).__name__}: {error}"[:500])

@@ -1,0 +1,65 @@
+"""From a swarm file to a running swarm."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+from swarm.catalogue import Catalogue
+from swarm.config import SwarmFile, load
+from swarm.models.registry import Registry
+from swarm.plan.build import build
+from swarm.plan.plan import Plan
+from swarm.runtime.base import Runtime
+from swarm.runtime.in_process import InProcessRuntime
+from swarm.runtime.loop import Loop
+from swarm.runtime.session import Session
+from swarm.runtime.swarm import Swarm
+
+RuntimeKind = Literal["ray", "in-process"]
+
+
+def planned(file: SwarmFile | str | Path) -> Plan:
+    """The plan of a swarm file. Raises `SwarmFileError` with every problem in it."""
+    from swarm.engine.llama.structured import check_schema
+
+    loaded = file if isinstance(file, SwarmFile) else load(Path(file))
+    kinds = {model.name: model.entry.kind for model in Registry.shipped()}
+    return build(loaded, Catalogue(), kinds, check_schema=check_schema)
+
+
+def launch(
+    file: SwarmFile | str | Path | Plan,
+    *,
+    runtime: RuntimeKind | None = None,
+    address: str | None = None,
+    store: str | Path | None = None,
+) -> Swarm:
+    """Start a swarm and return it ready to answer.
+
+    `runtime`, `address` and `store` override the file's. Without an address Ray is started on this machine and ended
+    with the swarm. `store=":memory:"` keeps nothing. Raises `SwarmFileError`, `ModelNotFound`, `LaunchError` and the
+    other errors of `swarm.errors`; nothing is left running then.
+    """
+    plan = file if isinstance(file, Plan) else planned(file)
+    changes = {"kind": runtime, "address": address, "store": str(store) if store is not None else None}
+    settings = plan.runtime.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    plan = dataclasses.replace(plan, runtime=settings)
+    loop = Loop()
+    try:
+        session = loop.wait(Session.open(plan, _runtime(plan), together=plan.runtime.kind == "in-process"))
+    except BaseException:
+        loop.stop()
+        raise
+    return Swarm(plan, session, loop)
+
+
+def _runtime(plan: Plan) -> Runtime:
+    if plan.runtime.kind == "in-process":
+        return InProcessRuntime()
+    from swarm.runtime.on_ray import RayRuntime
+
+    settings = plan.runtime
+    return RayRuntime(settings.address, settings.hosts, settings.cpus, settings.memory)

@@ -1,0 +1,148 @@
+"""Hosts as Ray actors. The only file that decorates, and with `bus/ray.py` the only one that imports ray.
+
+Ray is used for placement and transport alone: it neither restarts actors nor retries their calls, because what was
+asked, answered and paid is known to the dispatcher and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import ray
+import structlog
+from ray.exceptions import RayActorError, RayTaskError
+
+from protocols import codec
+from protocols.control import HostSpec, Ready
+from protocols.envelope import Envelope, Message
+from protocols.ids import HostId
+from swarm.bus.base import Link
+from swarm.bus.ray import RayLink
+from swarm.errors import LaunchError
+from swarm.runtime.host import Host
+from swarm.runtime.workshop import Workshop
+
+log = structlog.get_logger(__name__)
+
+PLACEMENT_TIMEOUT_S = 60.0  # for the cluster to find room for a host
+CALLS_AT_ONCE = 8  # deliver, collect and health may overlap
+
+
+class HostActor:
+    """A `Host` behind bytes. Plain class; `RayRuntime` makes it an actor."""
+
+    def __init__(self, spec: bytes) -> None:
+        (envelope,) = codec.decode(spec)
+        assert isinstance(envelope.body, HostSpec)
+        self._spec = envelope.body
+        self._host: Host | None = None
+
+    async def placed(self) -> str:
+        """The node that this actor runs on."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    async def open(self) -> bytes:
+        self._host = Host(self._spec, await Workshop.open(self._spec), node=await self.placed())
+        return self._packed(self._host.ready)
+
+    async def deliver(self, batch: bytes) -> bytes:
+        assert self._host is not None
+        return codec.encode([self._envelope(r) for r in self._host.deliver(codec.decode(batch))])
+
+    async def collect(self) -> bytes:
+        assert self._host is not None
+        return codec.encode(await self._host.collect())
+
+    async def health(self) -> bytes:
+        assert self._host is not None
+        return self._packed(self._host.health())
+
+    def _envelope(self, body: Message) -> Envelope:
+        return Envelope(to="dispatcher", sender=self._spec.host, body=body)
+
+    def _packed(self, body: Message) -> bytes:
+        return codec.encode([self._envelope(body)])
+
+
+class RayRuntime:
+    """Joins the cluster at `address`, or starts one of its own on this machine and ends it on close.
+
+    `cpus` and `memory_bytes` are what each host asks of the cluster; `hosts` is how many there will be.
+    """
+
+    def __init__(self, address: str | None, hosts: int, cpus: int, memory_bytes: int | None) -> None:
+        self._address = address
+        self._hosts = hosts
+        self._cpus = cpus
+        self._memory = memory_bytes
+        self._joined = False
+        self._owner = False
+
+    async def start(self, spec: HostSpec) -> tuple[Link, Ready]:
+        await asyncio.to_thread(self._join)
+        actor = self._create(spec)
+        try:
+            await asyncio.wait_for(_plain(actor.placed.remote()), PLACEMENT_TIMEOUT_S)
+        except TimeoutError:
+            ray.kill(actor)
+            raise LaunchError(self._no_room(spec.host)) from None
+        try:
+            (envelope,) = codec.decode(await _plain(actor.open.remote()))
+        except RayTaskError as e:
+            ray.kill(actor)
+            raise e.cause from None  # the error as it was raised in the host
+        except RayActorError as e:
+            raise LaunchError(f"host {spec.host!r} died while loading its models: {str(e).splitlines()[0]}") from e
+        assert isinstance(envelope.body, Ready)
+        log.info("host.ready", host=spec.host, node=envelope.body.node, pid=envelope.body.pid)
+        return RayLink(spec.host, actor), envelope.body
+
+    async def close(self) -> None:
+        if self._owner:
+            await asyncio.to_thread(ray.shutdown)
+
+    def _join(self) -> None:
+        if self._joined:
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            if ray.is_initialized():
+                pass  # the caller's own connection; it stays his
+            elif self._address is None:
+                cpus = self._hosts * self._cpus
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+                self._owner = True
+            else:
+                ray.init(address=self._address, **quiet)
+                self._owner = True
+        except Exception as e:
+            where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
+            raise LaunchError(f"cannot {where}: {str(e)[:300]}; try --runtime in-process") from e
+        self._joined = True
+
+    def _create(self, spec: HostSpec) -> Any:
+        options: dict[str, Any] = {
+            "num_cpus": self._cpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": CALLS_AT_ONCE,
+            "scheduling_strategy": "SPREAD",
+        }
+        if self._memory is not None:
+            options["memory"] = self._memory
+        envelope = Envelope(to=spec.host, sender="dispatcher", body=spec)
+        return ray.remote(HostActor).options(**options).remote(codec.encode([envelope]))
+
+    def _no_room(self, host: HostId) -> str:
+        free = ray.available_resources()
+        wanted = f"{self._cpus} CPUs" + (f" and {self._memory / 2**30:.1f} GiB" if self._memory else "")
+        have = f"{free.get('CPU', 0):g} CPUs and {free.get('memory', 0) / 2**30:.1f} GiB are free"
+        return f"host {host!r} found no node with {wanted} within {PLACEMENT_TIMEOUT_S:.0f} s ({have}); lower runtime.hosts, cpus or memory"
+
+
+async def _plain(reference: Any) -> Any:
+    return await reference

@@ -1,0 +1,55 @@
+"""Which host answers what: a plan as host specs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from protocols.control import HostSpec
+from protocols.ids import HostId
+from swarm.bus.bus import Serves
+from swarm.plan.plan import Plan, Tier
+
+LOCAL: HostId = "local"  # in the dispatcher's process: it has the keys, and waiting for a network needs no cores
+
+
+def place(plan: Plan, unavailable: frozenset[str], *, together: bool) -> list[HostSpec]:
+    """Specs of all hosts. Remote tiers go to the local host, everything else to each of `runtime.hosts` hosts.
+
+    `together` puts all of it into one local host.
+    """
+    if together:
+        return [_spec(plan, LOCAL, lambda t: t.kind != "person" and t.name not in unavailable, _threads(plan, 1))]
+    workers = range(plan.runtime.hosts)
+    specs = [
+        _spec(plan, f"host-{i}", lambda t: t.kind not in ("person", "remote"), _threads(plan, len(workers)))
+        for i in workers
+    ]
+    local = _spec(plan, LOCAL, lambda t: t.kind == "remote" and t.name not in unavailable, 1)
+    return [spec for spec in (*specs, local) if spec.tiers]
+
+
+def serves(spec: HostSpec) -> Serves:
+    """The (specialist, tier) pairs that a host answers."""
+    return frozenset((name, tier) for name, tiers in spec.tiers.items() for tier in tiers)
+
+
+def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int) -> HostSpec:
+    ladders = {step.specialist: step.ladder for step in plan.steps}
+    tiers = {name: tuple(t.name for t in ladder if wanted(t)) for name, ladder in ladders.items()}
+    tiers = {name: here for name, here in tiers.items() if here}
+    models = {t.name: t.model for ladder in ladders.values() for t in ladder if wanted(t) and t.model is not None}
+    return HostSpec(
+        host=host,
+        packs={step.specialist: step.pack for step in plan.steps if step.specialist in tiers},
+        tiers=tiers,
+        models=models,
+        threads=threads,
+        mailbox=plan.runtime.mailbox,
+    )
+
+
+def _threads(plan: Plan, sharing: int) -> int:
+    """Threads of each engine: what the host was granted, and never more than this machine has for each of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(plan.runtime.cpus, cores // sharing or 1))

@@ -1,0 +1,153 @@
+"""One run of a swarm, on the swarm's own event loop: hosts, bus, store and dispatcher put together, and taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from protocols.control import Calibration, HostSpec
+from protocols.ids import HostId, RunId, new_id
+from protocols.tasks import Result, Task
+from swarm.bus.base import Link
+from swarm.bus.bus import Bus
+from swarm.dispatch.dispatcher import Dispatcher, Publish, Setting
+from swarm.engine.remote import unavailable
+from swarm.models.store import default_home
+from swarm.observe.receipt import Receipt, build
+from swarm.plan.plan import Plan
+from swarm.runtime.base import Runtime
+from swarm.runtime.estimate import Estimator, baseline_price
+from swarm.runtime.in_process import InProcessRuntime
+from swarm.runtime.person import PersonFile
+from swarm.runtime.placement import LOCAL, place, serves
+from swarm.state.base import RunRecord, Store
+from swarm.state.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+
+class Session:
+    """Made by `open`. `answer` may be called by any number of coroutines at once."""
+
+    def __init__(self, plan: Plan, run: RunId, bus: Bus, store: Store, dispatcher: Dispatcher, owned: AsyncExitStack) -> None:
+        self.plan = plan
+        self.run = run
+        self.bus = bus
+        self._store = store
+        self._dispatcher = dispatcher
+        self._owned = owned
+        self._room = asyncio.Semaphore(plan.runtime.max_in_flight)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._first: float | None = None
+        person = plan.runtime.person_file
+        self._person = PersonFile(Path(person)) if person else None
+
+    @classmethod
+    async def open(cls, plan: Plan, runtime: Runtime, *, together: bool) -> Session:
+        """Open the store, start the hosts, and begin a run. What was started is ended again when a part fails."""
+        async with AsyncExitStack() as owned:
+            store = await SqliteStore.open(plan.runtime.store or default_home() / "store.db")
+            owned.push_async_callback(store.close)
+            owned.push_async_callback(runtime.close)
+            missing = {m.tier: why for m in plan.models.values() if m.kind == "remote" and (why := unavailable(m))}
+            specs = {s.host: s for s in place(plan, frozenset(missing), together=together)}
+            bus, calibrations = await _start(specs, runtime, owned)
+            run = new_id("r")
+            await store.begin(RunRecord(run, plan.name, plan.hash, time.time(), _about(plan, missing)), plan.run_limit)
+            setting = Setting(run, plan, bus, store, Estimator(), calibrations, missing)
+            return cls(plan, run, bus, store, Dispatcher(setting), owned.pop_all())
+
+    async def answer(self, task: Task, publish: Publish | None) -> Result:
+        """The task's terminal state; what a person should see is written before this returns."""
+        current = asyncio.current_task()
+        assert current is not None
+        self._tasks.add(current)
+        try:
+            async with self._room:
+                left = self._left_ms()
+                timed = msgspec.structs.replace(task, left_ms=left)
+                result = await self._dispatcher.run(timed, publish or _nobody)
+        finally:
+            self._tasks.discard(current)
+        if result.status == "person" and self._person is not None:
+            await asyncio.to_thread(self._person.hand_over, task.input, result)
+        return result
+
+    async def receipt(self) -> Receipt:
+        return await receipt_of(self._store, self.run)
+
+    async def stop_tasks(self) -> None:
+        running = list(self._tasks)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self.stop_tasks()
+        await self._store.end(self.run, time.time())
+        await self._owned.aclose()
+
+    def _left_ms(self) -> int | None:
+        """The task's own time, or what the run has left where that is less."""
+        now = time.monotonic()
+        self._first = self._first if self._first is not None else now
+        limits = [self.plan.task_limit.ms]
+        if self.plan.run_limit.ms is not None:
+            limits.append(max(1, self.plan.run_limit.ms - int((now - self._first) * 1000)))
+        return min((ms for ms in limits if ms is not None), default=None)
+
+
+async def receipt_of(store: Store, run: RunId) -> Receipt:
+    """The receipt of a run that the store knows, finished or not. Raises `StoreError` for an unknown one."""
+    record = await store.run(run)
+    if record is None:
+        from swarm.errors import StoreError
+
+        raise StoreError(f"run {run!r} is not in the store; `swarm runs` lists those that are")
+    balance = await store.balance(f"run:{run}")
+    return build(record, await store.attempts(run), await store.results(run), balance)
+
+
+async def _start(
+    specs: dict[HostId, HostSpec], runtime: Runtime, owned: AsyncExitStack
+) -> tuple[Bus, dict[str, Calibration]]:
+    """Start every host, the first alone: it pays for what the others then find fitted."""
+    here = InProcessRuntime()
+
+    async def start(host: HostId) -> tuple[Link, Any]:
+        return await (here if host == LOCAL else runtime).start(specs[host])
+
+    async def revive(host: HostId) -> Link:
+        link, _ = await start(host)
+        return link
+
+    first, *others = specs
+    started = [await start(first)]
+    owned.push_async_callback(started[0][0].close)
+    for link, ready in await asyncio.gather(*(start(host) for host in others)):
+        owned.push_async_callback(link.close)
+        started.append((link, ready))
+    bus = Bus([(link, serves(specs[link.host])) for link, _ in started], revive)
+    await owned.enter_async_context(bus)
+    calibrations = {name: c for _, ready in started for name, c in ready.calibrations.items()}
+    return bus, calibrations
+
+
+def _about(plan: Plan, missing: dict[str, str]) -> dict[str, Any]:
+    """What the receipt needs to know about the run besides its attempts."""
+    compared = baseline_price(plan.compare_with, plan.models)
+    about: dict[str, Any] = {"unavailable": missing, "on_exhausted": plan.on_exhausted}
+    if compared is not None:
+        model, price = compared
+        about["baseline"] = {"model": model, "input": price.input_per_mtok, "output": price.output_per_mtok, "source": price.source}
+    return about
+
+
+def _nobody(_: object) -> None:
+    """Nobody watches."""

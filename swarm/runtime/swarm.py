@@ -1,0 +1,172 @@
+"""What a caller holds: a launched swarm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from protocols.events import Event, TaskFinished
+from protocols.ids import RunId, new_id
+from protocols.tasks import Result, Task
+from swarm.bus.bus import BusStatistics
+from swarm.errors import SwarmError
+from swarm.observe.receipt import Receipt
+from swarm.plan.plan import Plan
+from swarm.runtime.loop import Loop
+from swarm.runtime.session import Session
+
+Item = Mapping[str, Any]
+
+
+class Swarm:
+    """A swarm that is running. Made by `swarm.launch`; use as a context manager, or call `close`.
+
+    It works on an event loop of its own in a thread of its own, so every method may be called from plain code, from a
+    running event loop, or from a notebook.
+    """
+
+    def __init__(self, plan: Plan, session: Session, loop: Loop) -> None:
+        self.plan = plan
+        self._session = session
+        self._loop = loop
+        self._closed = False
+
+    @property
+    def run_id(self) -> RunId:
+        """The name under which the store keeps this run; `swarm receipt RUN` takes it."""
+        return self._session.run
+
+    def run_sync(self, item: Item) -> Result:
+        """Answer one item and wait for it. Every task ends in exactly one status; look at `result.status`."""
+        return self._loop.wait(self._run(item))
+
+    async def run(self, item: Item) -> Result:
+        """Answer one item. Cancelling cancels the task, down to the decode that is running."""
+        return await self._loop.bridge(self._run(item))
+
+    async def map(self, items: Iterable[Item] | AsyncIterable[Item], *, ordered: bool = True) -> AsyncIterator[Result]:
+        """Answers to many items, at most `runtime.max_in_flight` at once.
+
+        In the order of the items, or with `ordered=False` as they finish; `result.position` is the item's place.
+        Items are taken only as room is made, so an endless source is fine.
+        """
+        window = self.plan.runtime.max_in_flight
+        source = _aiter(items)
+        running: dict[asyncio.Future[Any], int] = {}
+        ready: dict[int, Result] = {}
+        given, due = 0, 0
+        fetch: asyncio.Future[Item] | None = asyncio.ensure_future(anext(source))
+        try:
+            while fetch is not None or running:
+                waiting = {*running} | ({fetch} if fetch is not None and len(running) < window else set())
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for future in done - {fetch}:
+                    position = running.pop(future)
+                    ready[position] = msgspec.structs.replace(future.result(), position=position)
+                if fetch in done:
+                    try:
+                        running[asyncio.ensure_future(self.run(fetch.result()))] = given
+                        given += 1
+                        fetch = asyncio.ensure_future(anext(source))
+                    except StopAsyncIteration:
+                        fetch = None
+                while ready and (due in ready or not ordered):
+                    yield ready.pop(due if ordered else next(iter(ready)))
+                    due += 1
+        finally:
+            leftover = [*running, fetch] if fetch is not None else [*running]
+            for future in leftover:
+                future.cancel()
+            await asyncio.gather(*leftover, return_exceptions=True)
+
+    def map_sync(self, items: Iterable[Item]) -> Iterator[Result]:
+        """`map` for plain code, in the order of the items."""
+        runner = asyncio.Runner()
+        try:
+            results = self.map(items)
+            while True:
+                try:
+                    yield runner.run(_next(results))
+                except StopAsyncIteration:
+                    return
+        finally:
+            runner.close()
+
+    async def stream(self, item: Item) -> AsyncIterator[Event]:
+        """What happens to one item, as it happens; the last event is `TaskFinished` with the result."""
+        here = asyncio.get_running_loop()
+        seen: asyncio.Queue[Event] = asyncio.Queue()
+        running = asyncio.ensure_future(
+            self._loop.bridge(self._run(item, lambda event: here.call_soon_threadsafe(seen.put_nowait, event)))
+        )
+        try:
+            while True:
+                event = asyncio.ensure_future(seen.get())
+                await asyncio.wait({event, running}, return_when=asyncio.FIRST_COMPLETED)
+                if not event.done():
+                    event.cancel()
+                    running.result()  # ended without a last event: raises why
+                    return
+                yield event.result()
+                if isinstance(event.result(), TaskFinished):
+                    return
+        finally:
+            running.cancel()
+
+    def receipt(self) -> Receipt:
+        """What this run has cost so far, tier by tier, and what the always-strong way would have cost."""
+        return self._loop.wait(self._session.receipt())
+
+    def statistics(self) -> BusStatistics:
+        """A frozen look at the bus: answers per host, restarts, redeliveries, dead letters."""
+        return self._session.bus.statistics()
+
+    def stop_tasks(self) -> None:
+        """Cancel what runs and wait until it has ended; the swarm stays open."""
+        self._loop.wait(self._session.stop_tasks())
+
+    def close(self) -> None:
+        """Cancel what runs, end the hosts, close the store. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._loop.wait(self._session.close())
+            finally:
+                self._loop.stop()
+
+    def __enter__(self) -> Swarm:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Swarm:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    async def _run(self, item: Item, publish: Any = None) -> Result:
+        if self._closed:
+            raise SwarmError("the swarm was closed; launch it again")
+        task = Task(id=new_id("t"), run=self.run_id, input=dict(item))
+        return await self._session.answer(task, publish)
+
+
+async def _next(results: AsyncIterator[Result]) -> Result:
+    return await anext(results)
+
+
+async def _aiter(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,197 @@
+"""What a host works with: its models, its packs' fitted heads, and one answerer for each (specialist, tier)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from protocols.answers import Answer, Ask, Failed
+from protocols.control import Calibration, HostSpec, ModelSpec
+from protocols.packs import Pack
+from swarm.catalogue import Catalogue
+from swarm.dispatch import calibrate
+from swarm.engine.base import Embedder, EngineSpec, LanguageModel
+from swarm.errors import PackError
+from swarm.models.store import ModelFiles, ModelStore, default_home
+from swarm.specialists import classify, extract, generate, remote, tool
+from swarm.specialists.base import Answerer
+from swarm.specialists.examples import ExampleIndex
+from swarm.state.fits import FitCache
+
+log = structlog.get_logger(__name__)
+
+SEQUENCES = 48  # requests that one engine decodes side by side
+
+
+class Workshop:
+    """Opened once a host; answers until it is closed."""
+
+    def __init__(self, spec: HostSpec, models: ModelStore, fits: FitCache) -> None:
+        self.calibrations: dict[str, Calibration] = {}
+        self.model_hashes: dict[str, str] = {}
+        self._spec = spec
+        self._models = models
+        self._fits = fits
+        self._embedder: Embedder | None = None
+        self._embedder_hash = ""
+        self._language: dict[str, LanguageModel] = {}  # weights path -> engine, one for each model
+        self._tiers: dict[str, LanguageModel] = {}
+        self._answerers: dict[tuple[str, str], Answerer] = {}
+
+    @classmethod
+    async def open(cls, spec: HostSpec, models: ModelStore | None = None) -> Workshop:
+        """Load the models, fit the heads, calibrate. Raises `ModelError`, `PackError`, `RemoteError`."""
+        workshop = cls(spec, models or ModelStore(), FitCache(default_home() / "fits"))
+        try:
+            for model in spec.models.values():
+                await workshop._open_model(model)
+            for name, pack in spec.packs.items():
+                await workshop._open_specialist(name, pack, spec.tiers[name])
+        except BaseException:
+            workshop.close()
+            raise
+        return workshop
+
+    async def answer(self, ask: Ask) -> Answer | Failed:
+        answerer = self._answerers.get((ask.specialist, ask.tier))
+        if answerer is None:
+            detail = f"host {self._spec.host!r} has no tier {ask.tier!r} of {ask.specialist!r}"
+            return Failed(id=ask.id, reason="unavailable", detail=detail)
+        return await answerer.answer(ask)
+
+    def close(self) -> None:
+        for engine in self._language.values():
+            engine.close()
+        if self._embedder is not None:
+            self._embedder.close()
+
+    # --- models
+
+    async def _open_model(self, model: ModelSpec) -> None:
+        match model.kind:
+            case "head":
+                files = self._models.path(model.name)
+                self._embedder = await asyncio.to_thread(_embedder, files, self._spec.threads)
+                self._embedder_hash = files.sha256
+                self.model_hashes[model.tier] = files.sha256
+            case "small":
+                files = self._models.path(model.name)
+                if str(files.weights) not in self._language:
+                    engine = await asyncio.to_thread(_language_model, files, model, self._spec.threads)
+                    self._language[str(files.weights)] = engine
+                self._tiers[model.tier] = self._language[str(files.weights)]
+                self.model_hashes[model.tier] = files.sha256
+            case _:
+                pass  # remote models are opened with their specialists; code and person have none
+
+    # --- specialists
+
+    async def _open_specialist(self, name: str, pack: Pack, tiers: tuple[str, ...]) -> None:
+        index = await self._index(pack) if self._needs_examples(pack, tiers) else None
+        for tier in tiers:
+            answerer = self._answerer(name, pack, tier, index)
+            self._answerers[name, tier] = answerer
+            if (calibration := await self._calibration(pack, tier, tiers, answerer)) is not None:
+                self.calibrations[f"{name}/{tier}"] = calibration
+
+    def _kind(self, tier: str) -> str:
+        return self._spec.models[tier].kind if tier in self._spec.models else tier
+
+    def _needs_examples(self, pack: Pack, tiers: tuple[str, ...]) -> bool:
+        return pack.kind in ("classify", "extract") and any(self._kind(t) in ("head", "small") for t in tiers)
+
+    def _answerer(self, name: str, pack: Pack, tier: str, index: ExampleIndex | None) -> Answerer:
+        match pack.kind, self._kind(tier):
+            case _, "remote":
+                from swarm.engine.remote import RemoteModel
+
+                return remote.Remote(pack, RemoteModel(self._spec.models[tier]))
+            case "classify", "head":
+                assert index is not None and self._embedder is not None
+                return classify.Head(pack, index, self._head_fit(pack, index), self._embedder)
+            case "classify", "small":
+                assert index is not None
+                if self._embedder is None:
+                    raise PackError(f"specialist {name!r}: tier {tier!r} chooses examples by embedding; add an embedding model")
+                heads = [a for (n, _), a in self._answerers.items() if n == name and isinstance(a, classify.Head)]
+                return classify.Chooser(pack, tier, self._tiers[tier], index, self._embedder, heads[0] if heads else None)
+            case "extract", "code":
+                return extract.Patterns(pack)
+            case "extract", "small":
+                assert index is not None
+                return extract.Filler(pack, tier, self._tiers[tier], index, self._embedder)
+            case "generate", "code":
+                return generate.Templates(pack)
+            case "generate", "small":
+                return generate.Writer(pack, self._tiers[tier])
+            case "tool", "code":
+                return tool.Tool(pack, _tools_of(pack))
+            case kind, other:
+                raise PackError(f"specialist {name!r}: a {kind} specialist has no tier of kind {other!r}")
+
+    # --- what is learnt from the examples
+
+    async def _index(self, pack: Pack) -> ExampleIndex:
+        if self._embedder is None:
+            import numpy as np
+
+            return ExampleIndex(pack, np.zeros((len(pack.examples), 1), np.float32))
+        key = FitCache.key("index", pack.content_hash(), self._embedder_hash)
+        if kept := self._fits.arrays(key):
+            return ExampleIndex(pack, kept["vectors"])
+        index = await ExampleIndex.build(pack, self._embedder)
+        self._fits.keep_arrays(key, {"vectors": index.vectors})
+        return index
+
+    def _head_fit(self, pack: Pack, index: ExampleIndex) -> classify.HeadFit:
+        key = FitCache.key("head", pack.content_hash(), self._embedder_hash)
+        if kept := self._fits.arrays(key):
+            labels = tuple(sorted(set(index.keys)))
+            return classify.HeadFit(labels, kept["weights"], kept["bias"], kept["held_out"])
+        fit = classify.fit_head(index)
+        self._fits.keep_arrays(key, {"weights": fit.weights, "bias": fit.bias, "held_out": fit.held_out})
+        return fit
+
+    async def _calibration(self, pack: Pack, tier: str, tiers: tuple[str, ...], answerer: Answerer) -> Calibration | None:
+        below = tiers[: tiers.index(tier)]
+        model = self.model_hashes.get(tier, "")
+        key = FitCache.key("calibration", pack.content_hash(), self._kind(tier), model, self._embedder_hash, *below)
+        if (kept := self._fits.calibration(key)) is not None:
+            return kept[0]
+        rehearsed = await answerer.rehearse()
+        fitted = calibrate.fit([r.signals for r in rehearsed], [r.correct for r in rehearsed]) if rehearsed else None
+        if fitted is not None:
+            log.info("tier.calibrated", specialist=pack.name, tier=tier, examples=len(rehearsed), accuracy=fitted.accuracy)
+        self._fits.keep_calibration(key, fitted)
+        return fitted
+
+
+def _embedder(files: ModelFiles, threads: int) -> Embedder:
+    from swarm.engine.embed import OnnxEmbedder
+
+    assert files.tokenizer is not None
+    return OnnxEmbedder(files.weights, files.tokenizer, threads)
+
+
+def _language_model(files: ModelFiles, model: ModelSpec, threads: int) -> LanguageModel:
+    from swarm.engine.llama.engine import LlamaEngine
+
+    context = max(model.context, 16_384)  # tokens of KV memory, shared by all requests in flight
+    return LlamaEngine.open(
+        EngineSpec(
+            path=str(files.weights), chat_format=files.chat_format or "plain", threads=threads, context=context,
+            sequences=SEQUENCES, gpu_layers=model.gpu_layers,
+        )  # fmt: skip
+    )
+
+
+def _tools_of(pack: Pack) -> Path:
+    """The pack's code on this machine: where the swarm was loaded, else the catalogue's pack of that name."""
+    if pack.tools is not None and Path(pack.tools).is_file():
+        return Path(pack.tools)
+    here = Catalogue().open(pack.name).tools
+    if here is None:
+        raise PackError(f"pack {pack.name!r}: its tools.py is not on this machine; install the pack here too")
+    return Path(here)

@@ -1,0 +1,1 @@
+"""One file a kind: what a specialist does with each tier that can answer it."""

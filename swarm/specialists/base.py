@@ -1,0 +1,110 @@
+"""What a specialist is to its host, and the small things that all kinds share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jsonschema
+
+from protocols.answers import Answer, Ask, Failed, Signals
+from protocols.packs import Example, Pack
+from swarm.engine.base import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """An answer to an example that the answerer had not seen: its signals, and whether it was right."""
+
+    signals: Signals
+    correct: bool
+
+
+class Answerer(Protocol):
+    """One tier of one specialist."""
+
+    async def answer(self, ask: Ask) -> Answer | Failed:
+        """Answer within `ask.max_tokens` language-model tokens in all (prompt and output), or fail saying why.
+
+        Engine errors may be raised; the host turns them into `Failed`.
+        """
+        ...
+
+    async def rehearse(self) -> list[Rehearsed]:
+        """Answers to the pack's own examples, each left out of what it is answered from. Empty: nothing to learn."""
+        ...
+
+
+def text_of(pack: Pack, given: Mapping[str, Any]) -> str:
+    """The input that is read: the pack's first."""
+    value = given.get(pack.input[0], "")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def mean_length(examples: Sequence[Example], name: str) -> int:
+    """Characters of input `name`, on average over the examples."""
+    return sum(len(str(e.input.get(name, ""))) for e in examples) // max(1, len(examples))
+
+
+def over_allowance(ask: Ask) -> Failed:
+    """The failure of a prompt that does not fit what the attempt may use."""
+    detail = f"step {ask.step!r} may use {ask.max_tokens:,} tokens at tier {ask.tier!r} and its shortest prompt needs more"
+    return Failed(id=ask.id, reason="too_long", detail=f"{detail}; shorten the pack's instructions or the input")
+
+
+def in_message(value: str, text: str) -> bool:
+    """Whether `value` stands in `text`, but for case and the width of spaces."""
+    return _folded(value) in _folded(text)
+
+
+def failed_checks(pack: Pack, output: Mapping[str, Any], text: str) -> tuple[str, ...]:
+    """Names of the pack's checks that `output` does not pass, as `check:field`."""
+    if "in_message" not in pack.checks:
+        return ()
+    return tuple(
+        f"in_message:{field}" for field, value in output.items() if isinstance(value, str) and not in_message(value, text)
+    )
+
+
+def agreement(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Share of the fields of `one` on which `other` says the same, but for case and spaces."""
+    if not one:
+        return 1.0
+    return sum(_same(value, other.get(key)) for key, value in one.items()) / len(one)
+
+
+def parse_output(pack: Pack, text: str) -> dict[str, Any] | str:
+    """A model's JSON as the pack's output, or a sentence saying what is wrong with it."""
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        value = json.loads(text[start : end + 1])
+    except ValueError as e:
+        return f"not JSON: {e}"
+    try:
+        jsonschema.validate(value, pack.output_schema)
+    except jsonschema.ValidationError as e:
+        return f"does not satisfy the schema at {'/'.join(map(str, e.path)) or 'the top'}: {e.message}"
+    return dict(value)
+
+
+def cut(text: str, model: LanguageModel, most: int) -> str:
+    """`text` within `most` tokens: its beginning and its end, as requests stand at either."""
+    if len(text) <= most or model.count(text) <= most:
+        return text  # a token is at least one character of all but exotic texts, so the first test is cheap and safe
+    keep = max(1, min(len(text), most * 3))
+    while True:
+        short = f"{text[: keep // 2]} … {text[-(keep // 2) :]}"
+        if keep < 16 or model.count(short) <= most:
+            return short
+        keep = keep * 3 // 4
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().casefold()
+
+
+def _same(one: Any, other: Any) -> bool:
+    return _folded(one) == _folded(other) if isinstance(one, str) and isinstance(other, str) else bool(one == other)

@@ -1,0 +1,244 @@
+"""*classify*: one label for a text. A head on embeddings, or a small model that scores the labels."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
+from protocols.packs import Pack
+from swarm.engine.base import Embedder, LanguageModel, Prompt, ScoreRequest, Turn
+from swarm.specialists.base import Rehearsed, cut, mean_length, over_allowance, text_of
+from swarm.specialists.examples import ExampleIndex
+
+MOST_OPTIONS = 16  # up to this many labels all are scored; of more, the nearest `SHORTLIST`
+SHORTLIST = 10
+SHOTS = 8
+TEXT_TOKENS = 600  # of a longer message the beginning and the end are read
+REHEARSALS = 96
+HEAD_SHARE = 1.0  # weight of the head's log-probabilities beside the model's own
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFit:
+    """Softmax regression on embeddings: `weights` (labels x dimension), `bias` (labels).
+
+    `held_out[i]` are the probabilities of example i by a fit that had not seen it, in the order of `labels`.
+    """
+
+    labels: tuple[str, ...]
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    held_out: NDArray[np.float32]
+
+    def probabilities(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        return softmax(self.weights @ vector + self.bias)
+
+
+def fit_head(index: ExampleIndex, inverse_regularisation: float = 10.0, folds: int = 5) -> HeadFit:
+    """Multinomial logistic regression on the pack's examples, with cross-fitted probabilities beside it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    targets = np.array(index.keys)
+    labels = tuple(sorted(set(index.keys)))
+    column = {label: i for i, label in enumerate(labels)}
+
+    def fitted(rows: NDArray[np.intp]) -> LogisticRegression:
+        return LogisticRegression(C=inverse_regularisation, max_iter=300).fit(index.vectors[rows], targets[rows])
+
+    held_out = np.zeros((len(targets), len(labels)), dtype=np.float32)
+    rarest = min(int((targets == label).sum()) for label in labels)
+    if rarest >= 2:
+        splitter = StratifiedKFold(min(folds, rarest), shuffle=True, random_state=0)
+        for train, test in splitter.split(index.vectors, targets):
+            model = fitted(train)
+            held_out[np.ix_(test, [column[c] for c in model.classes_])] = model.predict_proba(index.vectors[test])
+    model = fitted(np.arange(len(targets)))
+    weights, bias = model.coef_, model.intercept_
+    if len(labels) == 2:  # the library keeps one row for two classes
+        weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
+    return HeadFit(labels, weights.astype(np.float32), bias.astype(np.float32), held_out)
+
+
+def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
+    """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
+    shot = min(120, mean_length(pack.examples, pack.input[0]) // 3) + 12
+    labels = sum(len(label) // 3 + 3 for label in pack.labels) * 2
+    text = min(TEXT_TOKENS, len(text_of(pack, given)) // 2 + 8)
+    return 64 + len(pack.instructions) // 3 + labels + SHOTS * shot + text
+
+
+class Head:
+    """Tier *head*: embedding → softmax regression fitted on the pack's examples."""
+
+    def __init__(self, pack: Pack, index: ExampleIndex, fit: HeadFit, embedder: Embedder) -> None:
+        self._pack = pack
+        self._index = index
+        self._fit = fit
+        self._embedder = embedder
+
+    async def answer(self, ask: Ask) -> Answer | Failed:
+        (vector,) = await self._embedder.embed((text_of(self._pack, ask.input),))
+        label, signals = self._judge(self._fit.probabilities(vector), self._index.cosines(vector))
+        return Answer(id=ask.id, output={"label": label}, signals=signals)
+
+    async def rehearse(self) -> list[Rehearsed]:
+        rehearsed = []
+        for i, key in enumerate(self._index.keys):
+            if self._fit.held_out[i].any():
+                label, signals = self.held_out(i)
+                rehearsed.append(Rehearsed(signals, label == key))
+        return rehearsed
+
+    def held_out(self, i: int) -> tuple[str, Signals]:
+        """What this head would have said of example `i` without having seen it."""
+        return self._judge(self._fit.held_out[i], self._index.cosines(self._index.vectors[i], without=i))
+
+    def _judge(self, p: NDArray[np.float32], cosines: NDArray[np.float32]) -> tuple[str, Signals]:
+        signals = option_signals(dict(zip(self._fit.labels, p.tolist(), strict=True)), self._index.similarity(cosines))
+        return next(iter(signals.options)), signals
+
+
+class Chooser:
+    """Tier *small*: every label scored by its log-probability after the nearest examples.
+
+    Where a cheaper tier gave probabilities for the labels, the two log-probabilities are added: a product of experts.
+    """
+
+    def __init__(
+        self, pack: Pack, tier: str, model: LanguageModel, index: ExampleIndex, embedder: Embedder, head: Head | None
+    ) -> None:
+        self._pack = pack
+        self._tier = tier
+        self._model = model
+        self._index = index
+        self._embedder = embedder
+        self._head = head
+        self._label_tokens: dict[str, int] = {}
+
+    async def answer(self, ask: Ask) -> Answer | Failed:
+        text = text_of(self._pack, ask.input)
+        (vector,) = await self._embedder.embed((text,))
+        return await self._choose(ask, text, self._index.cosines(vector))
+
+    async def rehearse(self) -> list[Rehearsed]:
+        """On the examples that the head is least sure of: those are the ones this tier will be asked about."""
+        order = list(range(len(self._index.keys)))
+        if self._head is not None:
+            head = self._head
+            order.sort(key=lambda i: head.held_out(i)[1].p or 0.0)
+        else:
+            order = order[:: max(1, len(order) // REHEARSALS)]
+        return list(await asyncio.gather(*(self._rehearse_one(i) for i in order[:REHEARSALS])))
+
+    async def _rehearse_one(self, i: int) -> Rehearsed:
+        example = self._pack.examples[i]
+        earlier: tuple[Earlier, ...] = ()
+        if self._head is not None:
+            label, signals = self._head.held_out(i)
+            earlier = (Earlier("head", {"label": label}, signals),)
+        ask = Ask(
+            id=f"rehearsal-{i}", task="", step="", specialist=self._pack.name, tier=self._tier, input=example.input,
+            max_tokens=100_000, earlier=earlier,
+        )  # fmt: skip
+        cosines = self._index.cosines(self._index.vectors[i], without=i)
+        answer = await self._choose(ask, text_of(self._pack, example.input), cosines)
+        assert isinstance(answer, Answer)
+        return Rehearsed(answer.signals, answer.output["label"] == self._index.keys[i])
+
+    async def _choose(self, ask: Ask, text: str, cosines: NDArray[np.float32]) -> Answer | Failed:
+        labels = self._candidates(ask, cosines)
+        prompt = self._prompt(text, cosines, labels, ask.max_tokens)
+        if prompt is None:
+            return over_allowance(ask)
+        scored = await self._model.score(ScoreRequest(prompt, tuple(f" {spoken(label)}" for label in labels)))
+        own = softmax(np.array([lp / n for lp, n in zip(scored.logprobs, scored.lengths, strict=True)]) * 2.0)
+        mixed = dict(zip(labels, _mixed(own, labels, ask.earlier).tolist(), strict=True))
+        signals = option_signals(mixed, self._index.similarity(cosines), _agreement(labels, own, ask.earlier))
+        label = next(iter(signals.options))
+        return Answer(
+            id=ask.id, output={"label": label}, signals=signals, usage=Usage(tokens_in=scored.tokens_in)
+        )
+
+    def _candidates(self, ask: Ask, cosines: NDArray[np.float32]) -> list[str]:
+        labels = list(self._pack.labels) or sorted(set(self._index.keys))
+        if len(labels) <= MOST_OPTIONS:
+            return labels
+        named = [o for e in ask.earlier for o in e.signals.options if o in self._pack.labels]
+        near = self._index.likely_labels(cosines, SHORTLIST)
+        return list(dict.fromkeys(named + near))[:SHORTLIST]
+
+    def _option_tokens(self, labels: list[str]) -> int:
+        for label in labels:
+            if label not in self._label_tokens:
+                self._label_tokens[label] = self._model.count(f" {spoken(label)}")
+        return sum(self._label_tokens[label] for label in labels)
+
+    def _prompt(self, text: str, cosines: NDArray[np.float32], labels: list[str], most: int) -> Prompt | None:
+        """The prompt with as many examples as the allowance takes, or None if not even the message fits."""
+        message = cut(text, self._model, TEXT_TOKENS)
+        system = self._pack.instructions.strip()
+        if len(labels) == len(self._pack.labels):
+            system += "\nLabels: " + ", ".join(spoken(label) for label in labels)
+        room = most - self._option_tokens(labels) - 24
+        for shots in (SHOTS, SHOTS // 2, 1, 0):
+            cases = [_case(cut(text_of(self._pack, e.input), self._model, 120), str(e.output["label"]))
+                     for e in self._index.nearest(cosines, shots, per_key=2)]  # fmt: skip
+            user = "\n\n".join([*cases, f"Message: {message}"])
+            if self._model.count(system) + self._model.count(user) <= room:
+                return Prompt((Turn("system", system), Turn("user", user)), answer_start="Label:", shared=1)
+        return None
+
+
+def option_signals(options: dict[str, float], similarity: float, agrees: float | None = None) -> Signals:
+    """Signals of a choice among options with probabilities that add up to one."""
+    ranked = sorted(options.items(), key=lambda item: -item[1])
+    runner_up = ranked[1][1] if len(ranked) > 1 else 0.0
+    entropy = -sum(p * math.log(p) for _, p in ranked if p > 0) / math.log(max(2, len(ranked)))
+    return Signals(
+        p=ranked[0][1],
+        margin=ranked[0][1] - runner_up,
+        entropy=entropy,
+        similarity=similarity,
+        agreement=agrees,
+        options={label: round(p, 5) for label, p in ranked[:5]},
+    )
+
+
+def softmax(scores: NDArray[np.floating]) -> NDArray[np.float32]:
+    shifted = np.exp(scores - scores.max())
+    return (shifted / shifted.sum()).astype(np.float32)
+
+
+def spoken(label: str) -> str:
+    """A label as a model reads it best: words, not an identifier."""
+    return label.replace("_", " ")
+
+
+def _case(message: str, label: str) -> str:
+    return f"Message: {message}\nLabel: {spoken(label)}"
+
+
+def _mixed(own: NDArray[np.float32], labels: list[str], earlier: tuple[Earlier, ...]) -> NDArray[np.float32]:
+    """The model's probabilities times the latest earlier ones; what those do not name gets a share of their rest."""
+    known = next((e.signals.options for e in reversed(earlier) if e.signals.options), None)
+    if known is None:
+        return own
+    unnamed = max(1, sum(label not in known for label in labels))
+    rest = max(1e-4, 1.0 - sum(known.values())) / unnamed
+    prior = np.array([max(1e-6, known.get(label, rest)) for label in labels])
+    return softmax(np.log(own + 1e-9) + HEAD_SHARE * np.log(prior))
+
+
+def _agreement(labels: list[str], own: NDArray[np.float32], earlier: tuple[Earlier, ...]) -> float | None:
+    """Whether the model alone, before mixing, says what the tier before it said."""
+    if not earlier:
+        return None
+    return float(labels[int(own.argmax())] == earlier[-1].output.get("label"))

@@ -1,0 +1,154 @@
+"""*extract*: fields of a text as JSON by the pack's schema. The pack's patterns, or a small model under constraint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from protocols.answers import Answer, Ask, Failed, Signals, Usage
+from protocols.packs import Pack
+from swarm.engine.base import Embedder, Generated, GenerateRequest, LanguageModel, Prompt, Turn
+from swarm.specialists.base import (
+    Rehearsed,
+    agreement,
+    cut,
+    failed_checks,
+    mean_length,
+    over_allowance,
+    parse_output,
+    text_of,
+)
+from swarm.specialists.examples import ExampleIndex
+
+SHOTS = 4
+TEXT_TOKENS = 600
+REHEARSALS = 48
+_TELLING = re.compile(r"\d[\d.,:/-]*|[€$£¥]")  # what a field is likely to be made of
+
+
+def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
+    """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
+    shot = min(160, mean_length(pack.examples, pack.input[0]) // 3) + pack.max_tokens // 2 + 24
+    text = min(TEXT_TOKENS, len(text_of(pack, given)) // 2 + 8)
+    return 64 + len(pack.instructions) // 3 + SHOTS * shot + text + pack.max_tokens
+
+
+class Patterns:
+    """Tier *code*: the first match of each field's patterns.
+
+    Its signal `p` is the share of the message's numbers and currency signs that the matches account for: what no
+    pattern explains may be a field that was missed.
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self._patterns = {field: [re.compile(p) for p in patterns] for field, patterns in pack.patterns.items()}
+
+    async def answer(self, ask: Ask) -> Answer | Failed:
+        return self._extract(ask.id, text_of(self._pack, ask.input))
+
+    async def rehearse(self) -> list[Rehearsed]:
+        rehearsed = []
+        for example in self._pack.examples:
+            answer = self._extract("", text_of(self._pack, example.input))
+            rehearsed.append(Rehearsed(answer.signals, agreement(example.output, answer.output) == 1.0))
+        return rehearsed
+
+    def _extract(self, id: str, text: str) -> Answer:
+        output: dict[str, Any] = dict.fromkeys(self._pack.output_schema.get("properties", {}))
+        covered = [False] * len(text)
+        for field, patterns in self._patterns.items():
+            match = next((m for p in patterns if (m := p.search(text))), None)
+            if match is not None:
+                output[field] = match["value"]
+                covered[match.start() : match.end()] = [True] * (match.end() - match.start())
+        telling = [m.start() for m in _TELLING.finditer(text)]
+        explained = sum(covered[at] for at in telling) / len(telling) if telling else 1.0
+        found = sum(value is not None for value in output.values()) / max(1, len(output))
+        signals = Signals(p=explained, margin=found, checks_failed=failed_checks(self._pack, output, text))
+        return Answer(id=id, output=output, signals=signals)
+
+
+class Filler:
+    """Tier *small*: JSON constrained by the schema, after the nearest examples."""
+
+    def __init__(
+        self, pack: Pack, tier: str, model: LanguageModel, index: ExampleIndex, embedder: Embedder | None
+    ) -> None:
+        self._pack = pack
+        self._tier = tier
+        self._model = model
+        self._index = index
+        self._embedder = embedder
+
+    async def answer(self, ask: Ask) -> Answer | Failed:
+        text = text_of(self._pack, ask.input)
+        return await self._fill(ask, text, await self._nearest(text))
+
+    async def rehearse(self) -> list[Rehearsed]:
+        indices = range(0, len(self._pack.examples), max(1, len(self._pack.examples) // REHEARSALS))
+        return list(await asyncio.gather(*(self._rehearse_one(i) for i in indices)))
+
+    async def _rehearse_one(self, i: int) -> Rehearsed:
+        example = self._pack.examples[i]
+        ask = Ask(
+            id=f"rehearsal-{i}", task="", step="", specialist=self._pack.name, tier=self._tier, input=example.input,
+            max_tokens=100_000,
+        )  # fmt: skip
+        text = text_of(self._pack, example.input)
+        answer = await self._fill(ask, text, await self._nearest(text, without=i))
+        correct = isinstance(answer, Answer) and agreement(example.output, answer.output) == 1.0
+        return Rehearsed(answer.signals, correct)
+
+    async def _nearest(self, text: str, without: int | None = None) -> list[Turn]:
+        """The nearest examples as turns; without an embedder, the first ones."""
+        if self._embedder is None:
+            chosen = [e for i, e in enumerate(self._pack.examples) if i != without][:SHOTS]
+        else:
+            (vector,) = await self._embedder.embed((text,))
+            chosen = self._index.nearest(self._index.cosines(vector, without), SHOTS)
+        turns = []
+        for example in chosen:
+            turns.append(Turn("user", f"Message: {cut(text_of(self._pack, example.input), self._model, 160)}"))
+            turns.append(Turn("assistant", json.dumps(example.output, ensure_ascii=False, separators=(",", ":"))))
+        return turns
+
+    async def _fill(self, ask: Ask, text: str, shots: list[Turn]) -> Answer | Failed:
+        system = Turn("system", self._pack.instructions.strip())
+        question = Turn("user", f"Message: {cut(text, self._model, TEXT_TOKENS)}")
+        while not self._fits(ask, (system, *shots, question)):
+            if not shots:
+                return over_allowance(ask)
+            shots = shots[2:]
+        generated = await self._model.generate(
+            GenerateRequest(
+                Prompt((system, *shots, question), shared=1), self._pack.max_tokens, schema=self._pack.output_schema
+            )
+        )
+        return self._judge(ask, text, generated)
+
+    def _fits(self, ask: Ask, turns: tuple[Turn, ...]) -> bool:
+        return sum(self._model.count(t.text) + 8 for t in turns) + self._pack.max_tokens <= ask.max_tokens
+
+    def _judge(self, ask: Ask, text: str, generated: Generated) -> Answer | Failed:
+        usage = Usage(tokens_in=generated.tokens_in, tokens_out=generated.tokens_out)
+        logprobs = generated.logprobs or (0.0,)
+        output = parse_output(self._pack, generated.text)
+        signals = Signals(mean_logprob=sum(logprobs) / len(logprobs), min_logprob=min(logprobs))
+        if generated.finish == "length" or isinstance(output, str):
+            detail = f"cut at {self._pack.max_tokens} tokens" if isinstance(output, dict) else output
+            return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage, signals=signals)
+        return Answer(
+            id=ask.id,
+            output=output,
+            usage=usage,
+            signals=Signals(
+                mean_logprob=signals.mean_logprob,
+                min_logprob=signals.min_logprob,
+                agreement=agreement(output, ask.earlier[-1].output) if ask.earlier else None,
+                checks_failed=failed_checks(self._pack, output, text),
+            ),
+        )

@@ -1,0 +1,111 @@
+"""One thread that owns one connection, and commits whatever has gathered in one transaction (group commit)."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from swarm.errors import StoreError
+
+T = TypeVar("T")
+Operation = Callable[[apsw.Connection], Any]
+GROUP = 64  # most operations in one transaction
+
+_Job = tuple[Operation, asyncio.Future[Any], asyncio.AbstractEventLoop]
+
+
+class Writer:
+    """Runs operations in order. Each is atomic: one that raises leaves nothing behind and harms no other."""
+
+    def __init__(self, path: Path | str, schema: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        try:
+            self._connection = _opened(path, schema)
+        except (apsw.Error, OSError) as e:
+            raise StoreError(f"{path}: the store cannot be opened: {e}") from e
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def do(self, operation: Callable[[apsw.Connection], T]) -> T:
+        """The operation's result, once it is committed. Raises `StoreError`."""
+        if self._closed:
+            raise StoreError("the store was closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put((operation, future, loop))
+        return await asyncio.shield(future)  # a caller who goes away does not undo what is being committed
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        while True:
+            group = [self._jobs.get()]
+            while len(group) < GROUP and group[-1] is not None and not self._jobs.empty():
+                group.append(self._jobs.get_nowait())
+            jobs = [job for job in group if job is not None]
+            if jobs:
+                _deliver(self._commit(jobs))
+            if len(jobs) < len(group):
+                self._connection.close()
+                return
+
+    def _commit(self, jobs: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
+        done: list[tuple[_Job, Any, Exception | None]] = []
+        try:
+            with self._connection:  # a transaction
+                for job in jobs:
+                    try:
+                        with self._connection:  # a savepoint within it
+                            done.append((job, job[0](self._connection), None))
+                    except (apsw.ConstraintError, StoreError) as e:
+                        done.append((job, None, e if isinstance(e, StoreError) else StoreError(f"the ledger refused: {e}")))
+        except Exception as e:
+            failure = StoreError(f"the store cannot be written: {e}")
+            return [(job, None, failure) for job in jobs]
+        return done
+
+
+def _opened(path: Path | str, schema: str) -> apsw.Connection:
+    if path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(10_000)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("foreign_keys", True)
+    connection.execute(schema)
+    return connection
+
+
+def _deliver(done: list[tuple[_Job, Any, Exception | None]]) -> None:
+    """Tell the callers, with one wake-up for each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, Exception | None]]] = {}
+    for (_, future, loop), value, error in done:
+        by_loop.setdefault(loop, []).append((future, value, error))
+    for loop, replies in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, replies)
+        except RuntimeError:
+            continue  # that loop has ended; what was committed stays committed
+
+
+def _resolve(replies: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    for future, value, error in replies:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+            future.exception()  # seen: its caller may have gone away

@@ -1,0 +1,72 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.engine.llama.scoring import ROOT, OptionTree, log_normalisers, option_tree
+
+VOCABULARY = 4
+options_strategy = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=5), min_size=1, max_size=12)
+
+
+def row(path: tuple[int, ...]) -> np.ndarray:
+    """Logits that depend on everything read so far, as a model's do."""
+    return np.random.default_rng([7, *path]).normal(size=VOCABULARY).astype(np.float32)
+
+
+def logprob(path: tuple[int, ...], token: int) -> float:
+    logits = row(path).astype(np.float64)
+    return float(logits[token] - np.log(np.exp(logits).sum()))
+
+
+def read(tree: OptionTree) -> np.ndarray:
+    """The edges' log-probabilities as an engine reads them: from the prompt's row and from each decoded node's."""
+    edges = np.full(len(tree.tokens), np.nan)
+    seen: dict[int, tuple[int, ...]] = {ROOT: ()}
+    for wave in tree.waves:
+        lanes: list[tuple[int, ...]] = [()] * wave.lanes
+        for node in wave.nodes:
+            for lane in range(node.first, node.last):
+                assert len(lanes[lane]) == node.depth - 1  # parents come first, positions have no holes
+                lanes[lane] = (*lanes[lane], node.token)
+            assert len({lanes[lane] for lane in range(node.first, node.last)}) == 1
+            seen[node.id] = lanes[node.first]
+    for edge, (source, token) in enumerate(zip(tree.sources, tree.tokens, strict=True)):
+        edges[edge] = logprob(seen[int(source)], int(token))
+    return edges
+
+
+@given(options_strategy, st.integers(1, 4), st.integers(5, 9))
+def test_a_tree_scores_every_option_as_if_it_were_alone(options: list[list[int]], lanes: int, nodes: int) -> None:
+    """Summed log-probabilities through the tree equal those of each option walked token by token."""
+    tree = option_tree(options, lanes, nodes)
+    alone = [sum(logprob(tuple(option[:i]), token) for i, token in enumerate(option)) for option in options]
+    assert np.allclose(tree.scores(read(tree)), alone)
+    assert tree.lengths == tuple(map(len, options))
+
+
+@given(options_strategy, st.integers(1, 4), st.integers(5, 9))
+def test_waves_keep_to_their_limits(options: list[list[int]], lanes: int, nodes: int) -> None:
+    """No wave has more lanes or nodes than allowed, whatever the options."""
+    tree = option_tree(options, lanes, nodes)
+    assert all(wave.lanes <= lanes and len(wave.nodes) <= nodes for wave in tree.waves)
+    assert tree.room == max((len(wave.nodes) for wave in tree.waves), default=0)
+
+
+@given(options_strategy)
+def test_only_tokens_that_something_follows_are_decoded(options: list[list[int]]) -> None:
+    """With room enough, the nodes are exactly the distinct proper beginnings of the options: last tokens are free."""
+    tree = option_tree(options, 99, 99)
+    beginnings = {tuple(option[:i]) for option in options for i in range(1, len(option))}
+    assert sum(len(wave.nodes) for wave in tree.waves) == len(beginnings)
+
+
+def test_options_that_differ_in_their_last_token_need_one_lane() -> None:
+    """Options that share all but their last token are scored from one shared path."""
+    tree = option_tree([[1, 2], [1, 3], [1, 0], [2]], 8, 8)
+    assert [(wave.lanes, [node.token for node in wave.nodes]) for wave in tree.waves] == [(1, [1])]
+
+
+def test_normalisers_survive_large_logits() -> None:
+    """The log of the summed exponentials is finite and right where a plain sum would overflow."""
+    rows = np.array([[1000.0, 1000.0], [-1000.0, -1000.0]], np.float32)
+    assert np.allclose(log_normalisers(rows), [1000 + np.log(2), -1000 + np.log(2)])
