@@ -19,9 +19,9 @@ from swarm.specialists.examples import ExampleIndex
 
 MOST_OPTIONS = 16  # up to this many labels all are scored; of more, the nearest `SHORTLIST`
 SHORTLIST = 10
-SHOTS = 8
+SHOTS = 6
 TEXT_TOKENS = 600  # of a longer message the beginning and the end are read
-REHEARSALS = 96
+REHEARSALS = 40
 HEAD_SHARE = 1.0  # weight of the head's log-probabilities beside the model's own
 
 

@@ -23,9 +23,9 @@ from swarm.specialists.base import (
 )
 from swarm.specialists.examples import ExampleIndex
 
-SHOTS = 4
+SHOTS = 3
 TEXT_TOKENS = 600
-REHEARSALS = 48
+REHEARSALS = 24
 _TELLING = re.compile(r"\d[\d.,:/-]*|[€$£¥]")  # what a field is likely to be made of
 
 

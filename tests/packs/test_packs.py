@@ -154,6 +154,7 @@ def test_patterns_find_what_they_are_for(field: str, floor: float) -> None:
         ("version 3.2 of the app", "amount", None),
         ("I paid 1.299,00 € for it", "amount", "1.299,00"),
         ("it was £1,299", "amount", "1,299"),
+        ("it was 59,90 € 3 months ago", "amount", "59,90"),
         ("it may be 20 or more", "date", None),
         ("it came yesterday, or last Friday", "date", None),
         ("since 31/12/2025.", "date", "31/12/2025"),

@@ -1,0 +1,28 @@
+"""Real models for the live tests: what `swarm models pull` has put on this machine, or the test is skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _pulled(name: str, pattern: str) -> str:
+    home = Path(os.environ.get("SWARMLET_HOME") or Path.home() / ".cache" / "swarmlet")
+    found = sorted((home / "models" / name).glob(pattern))
+    if not found:
+        pytest.skip(f"model {name} is not on this machine; pull it with `swarm models pull {name}`")
+    return str(found[-1])
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> str:
+    """SmolLM2-135M-Instruct, the fastest file that is there."""
+    return _pulled("smollm2-135m-instruct", "*.gguf")
+
+
+@pytest.fixture(scope="session")
+def gemma_path() -> str:
+    """Gemma 3 270M."""
+    return _pulled("gemma-3-270m", "*.gguf")
