@@ -22,7 +22,9 @@ def encode(batch: Sequence[Envelope]) -> bytes:
     """A batch of envelopes as MessagePack. Raises `WireError` above `MAX_BATCH_BYTES`."""
     data = _encoder.encode(batch)
     if len(data) > MAX_BATCH_BYTES:
-        raise WireError(f"a batch of {len(data):,} bytes is over the limit of {MAX_BATCH_BYTES:,}; send fewer messages at once")
+        raise WireError(
+            f"a batch of {len(data):,} bytes is over the limit of {MAX_BATCH_BYTES:,}; send fewer messages at once"
+        )
     return data
 
 

@@ -113,7 +113,9 @@ class Bus:
         """Send `ask` and wait for what becomes of it. Cancelling the wait cancels the work at the host."""
         line = self._choose(ask)
         if line is None:
-            return Failed(id=ask.id, reason="unavailable", detail=f"no host serves tier {ask.tier!r} of {ask.specialist!r}")
+            return Failed(
+                id=ask.id, reason="unavailable", detail=f"no host serves tier {ask.tier!r} of {ask.specialist!r}"
+            )
         due = None if ask.left_ms is None else self._clock() + ask.left_ms / 1000
         pending = _Pending(ask, asyncio.get_running_loop().create_future(), due, line.link.host)
         self._pending[ask.id] = pending
@@ -247,5 +249,7 @@ class Bus:
     def _bury(self, pending: _Pending, cause: str) -> None:
         envelope = Envelope(to=pending.host, sender="dispatcher", body=pending.ask, delivery=pending.deliveries)
         self._dead.append(DeadLetter(envelope, cause))
-        log.error("message.dead", attempt=pending.ask.id, task_id=pending.ask.task, deliveries=pending.deliveries, cause=cause)
+        log.error(
+            "message.dead", attempt=pending.ask.id, task_id=pending.ask.task, deliveries=pending.deliveries, cause=cause
+        )
         pending.reply.set_result(Failed(id=pending.ask.id, reason="host_died", detail=cause, unknown=True))

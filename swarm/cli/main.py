@@ -7,12 +7,12 @@ import json as jsonlib
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from swarm.errors import SwarmError, SwarmFileError
 from swarm.engine.llama.quantize import requantize
+from swarm.errors import SwarmError, SwarmFileError
 from swarm.models.cli import build as models_app
 
 app = typer.Typer(
@@ -79,17 +79,21 @@ def run(
     from swarm.cli.run import Request, answer_all
     from swarm.observe.log import LEVELS, configure
 
-    if runtime not in (None, "ray", "in-process"):
-        _stop(f"--runtime {runtime!r} is not known; use ray or in-process", 2)
     if log_level not in LEVELS:
         _stop(f"--log-level {log_level!r} is not known; use one of {', '.join(LEVELS)}", 2)
     configure(json=log_json, level=log_level)
-    request = Request(file, input, output, "ray" if address and not runtime else runtime, address, store, json, progress)
+    request = Request(
+        file, input, output, "ray" if address and not runtime else runtime, address, store, json, progress
+    )
     raise typer.Exit(answer_all(request))
 
 
 @app.command()
-def receipt(run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")], store: StorePath = None, json: Json = False) -> None:
+def receipt(
+    run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
     """Print what a run cost, tier by tier."""
     from swarm.cli.run import show_receipt
     from swarm.runtime.session import receipt_of
@@ -126,6 +130,16 @@ def runs(store: StorePath = None, json: Json = False) -> None:
         else:
             started = datetime.fromtimestamp(record.started, UTC).strftime("%Y-%m-%d %H:%M:%S")
             typer.echo(f"{record.id}  {started} UTC  {record.swarm}{'' if record.finished else '  (not finished)'}")
+
+
+def _runtime_kind(runtime: str | None, address: str | None) -> Literal["ray", "in-process"] | None:
+    match runtime:
+        case "ray" | "in-process":
+            return runtime
+        case None:
+            return "ray" if address else None
+        case _:
+            _stop(f"--runtime {runtime!r} is not known; use ray or in-process", 2)
 
 
 def _existing(store: Path | None) -> Path:

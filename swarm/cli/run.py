@@ -155,7 +155,7 @@ async def _lines(source: IO[bytes]) -> AsyncIterator[Line]:
 
 
 def _progress(console: Console, request: Request, show: bool) -> Progress | None:
-    if not show or request.output == "-" and sys.stdout.isatty():
+    if not show or (request.output == "-" and sys.stdout.isatty()):
         return None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console)

@@ -186,7 +186,13 @@ class _Course:
             reason=missed.reason, remote_tokens_in=tokens[0], remote_tokens_out=tokens[1],
         )  # fmt: skip
         self._why.append(
-            Why(step=missed.step, decision="missed", tier=missed.tier.name, accept_at=step.accept_at, reason=missed.reason)
+            Why(
+                step=missed.step,
+                decision="missed",
+                tier=missed.tier.name,
+                accept_at=step.accept_at,
+                reason=missed.reason,
+            )
         )
         await self._s.store.void(attempt, self._s.run)
 
@@ -215,10 +221,14 @@ class _Course:
             raise
         except MissingInput as e:
             failed = Failed(id=id, reason="error", detail=str(e))
-            self._happened.put_nowait(_Made(policy.AttemptFailed(step.name, tier.name, failed), attempt, hold, Amount()))
+            self._happened.put_nowait(
+                _Made(policy.AttemptFailed(step.name, tier.name, failed), attempt, hold, Amount())
+            )
         except StoreError as e:  # fails closed: nothing was started, nothing else of this task will be
             failed = Failed(id=id, reason="unavailable", detail=str(e))
-            self._happened.put_nowait(_Made(policy.AttemptFailed(step.name, tier.name, failed), attempt, hold, Amount()))
+            self._happened.put_nowait(
+                _Made(policy.AttemptFailed(step.name, tier.name, failed), attempt, hold, Amount())
+            )
 
     def _ask(self, id: str, step: PlannedStep, decision: policy.Try, given: dict[str, Any], hold: Amount) -> Ask:
         return Ask(
@@ -239,7 +249,13 @@ class _Course:
         return max(1, self._task.left_ms - int((self._s.clock() - self._started) * 1000))
 
     def _made(
-        self, step: PlannedStep, tier: Tier, attempt: Attempt, hold: Amount, reply: Answer | Failed, given: dict[str, Any]
+        self,
+        step: PlannedStep,
+        tier: Tier,
+        attempt: Attempt,
+        hold: Amount,
+        reply: Answer | Failed,
+        given: dict[str, Any],
     ) -> _Made:
         usage = reply.usage
         output = reply.output if isinstance(reply, Answer) else {}
@@ -255,7 +271,9 @@ class _Course:
         match reply:
             case Answer():
                 assert sure is not None
-                return _Made(policy.Answered(step.name, tier.name, reply.output, reply.signals, sure), attempt, hold, used)
+                return _Made(
+                    policy.Answered(step.name, tier.name, reply.output, reply.signals, sure), attempt, hold, used
+                )
             case Failed():
                 if reply.unknown:
                     used = hold  # something may have been spent that nobody saw
@@ -291,10 +309,16 @@ class _Course:
                 name = "escalate" if isinstance(decision, policy.Escalate) else decision.status
                 signals = _shown(event.signals) if isinstance(event, policy.Answered) else {}
                 self._why.append(
-                    Why(step=event.step, decision=name, tier=event.tier, accept_at=planned.accept_at,
+                    Why(
+                        step=event.step,
+                        decision=name,
+                        tier=event.tier,
+                        accept_at=planned.accept_at,
                         confidence=event.confidence if isinstance(event, policy.Answered) else None,
-                        signals=signals, hold=made.hold if made.hold != Amount() else None,
-                        reason=decision.reason if decision.reason or not answered else "confident enough")  # fmt: skip
+                        signals=signals,
+                        hold=made.hold if made.hold != Amount() else None,
+                        reason=decision.reason if decision.reason or not answered else "confident enough",
+                    )  # fmt: skip
                 )
 
     async def _close(self, finish: policy.Finish) -> Result:
@@ -330,7 +354,11 @@ def _outcome(made: _Made, decided: list[policy.Decision]) -> str:
     if not isinstance(made.event, policy.Answered):
         return "refused" if isinstance(made.event, policy.HoldRefused) else "failed"
     for decision in decided:
-        if isinstance(decision, policy.EndStep) and decision.step == made.event.step and decision.tier == made.event.tier:
+        if (
+            isinstance(decision, policy.EndStep)
+            and decision.step == made.event.step
+            and decision.tier == made.event.tier
+        ):
             return decision.status
     return "escalated"
 

@@ -53,7 +53,9 @@ class RemoteModel:
     def __init__(self, spec: ModelSpec) -> None:
         price = price_of(spec)
         if price is None:
-            raise RemoteError(f"model {spec.name!r} has no price, so no budget could hold it; add price to models.{spec.tier}")
+            raise RemoteError(
+                f"model {spec.name!r} has no price, so no budget could hold it; add price to models.{spec.tier}"
+            )
         self._spec = spec
         self._price = price
         self._client: AsyncOpenAI | None = None
@@ -97,10 +99,14 @@ class RemoteModel:
                     raise RemoteError(f"{self._spec.name}: the request was refused: {e.message}"[:500]) from e
                 log.info("remote.format_refused", model=self._spec.name, format=self._formats.pop(0))
             except (openai.APITimeoutError, TimeoutError) as e:
-                message = f"{self._spec.name}: no answer within {timeout_s:.1f} s; raise models.{self._spec.tier}.timeout"
+                message = (
+                    f"{self._spec.name}: no answer within {timeout_s:.1f} s; raise models.{self._spec.tier}.timeout"
+                )
                 raise RemoteError(message, retryable=True, unknown=True) from e
             except openai.APIConnectionError as e:
-                raise RemoteError(f"{self._spec.name}: {self._spec.base_url} cannot be reached: {e}", retryable=True) from e
+                raise RemoteError(
+                    f"{self._spec.name}: {self._spec.base_url} cannot be reached: {e}", retryable=True
+                ) from e
             except openai.APIStatusError as e:
                 retryable = e.status_code in (408, 409, 429) or e.status_code >= 500
                 raise RemoteError(f"{self._spec.name}: status {e.status_code}: {e.message}"[:500], retryable) from e

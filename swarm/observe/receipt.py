@@ -10,8 +10,8 @@ import msgspec
 
 from protocols.ids import RunId, TaskId
 from protocols.money import Amount, Limit
+from protocols.records import Attempt, Balance, RunRecord
 from protocols.tasks import Result
-from swarm.state.base import Attempt, Balance, RunRecord
 
 ACCOMPLISHED = frozenset({"done", "degraded"})  # tasks that have an answer for every step
 
@@ -81,16 +81,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     dearest: tuple[Dear, ...]
     missed: tuple[Missed, ...]
     baseline: Baseline | None
-    ms: int
+    ms: int | None  # from start to end; None while it runs
 
 
 def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result], balance: Balance) -> Receipt:
     """The receipt of a run from what the store knows; right at any moment, also of a run that died."""
     attempts, results = list(attempts), list(results)
     statuses = Counter(r.status for r in results)
-    spent = Amount(
-        micro_usd=balance.settled.micro_usd, tokens=balance.settled.tokens, ms=sum(a.ms for a in attempts)
-    )
+    spent = Amount(micro_usd=balance.settled.micro_usd, tokens=balance.settled.tokens, ms=sum(a.ms for a in attempts))
     accomplished = sum(n for status, n in statuses.items() if status in ACCOMPLISHED)
     dearest = sorted(results, key=lambda r: (-r.cost.micro_usd, -r.cost.tokens, -r.ms))[:3]
     baseline = _baseline(run.about.get("baseline"), attempts)
@@ -99,7 +97,7 @@ def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result]
         swarm=run.swarm,
         finished=run.finished is not None,
         tasks=dict(sorted(statuses.items())),
-        tiers=tuple(_lines(attempts)),
+        tiers=tuple(_in_order(_lines(attempts), run.about.get("ladders", []))),
         hosts=dict(sorted(Counter(a.host for a in attempts if a.host).items())),
         spent=spent,
         held=balance.held,
@@ -108,7 +106,7 @@ def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result]
         dearest=tuple(Dear(task=r.task, status=r.status, cost=r.cost, ms=r.ms) for r in dearest),
         missed=tuple(_missed(run.about.get("unavailable", {}), attempts, baseline)),
         baseline=baseline,
-        ms=max((r.ms for r in results), default=0),
+        ms=round(1000 * (run.finished - run.started)) if run.finished is not None else None,
     )
 
 
@@ -136,7 +134,14 @@ def _lines(attempts: list[Attempt]) -> Iterable[TierLine]:
         )
 
 
-def _cost(baseline: Any, tokens_in: int, tokens_out: int) -> int:
+def _in_order(lines: Iterable[TierLine], ladders: list[Any]) -> list[TierLine]:
+    """By the plan's order of steps, and each ladder's order of tiers."""
+    place = {(step, tier): (i, j) for i, (step, tiers) in enumerate(ladders) for j, tier in enumerate(tiers)}
+    last = (len(place), 0)
+    return sorted(lines, key=lambda line: place.get((line.step, line.tier), last))
+
+
+def _cost(baseline: dict[str, int], tokens_in: int, tokens_out: int) -> int:
     return -(-(tokens_in * baseline["input"] + tokens_out * baseline["output"]) // 1_000_000)
 
 

@@ -24,7 +24,12 @@ def _tiers(receipt: Receipt) -> Table:
         table.add_column(name, justify="right")
     last = None
     for line in receipt.tiers:
-        other = [(line.degraded, "degraded"), (line.failed, "failed"), (line.refused, "refused"), (line.unavailable, "missed")]
+        other = [
+            (line.degraded, "degraded"),
+            (line.failed, "failed"),
+            (line.refused, "refused"),
+            (line.unavailable, "missed"),
+        ]
         table.add_row(
             line.step if line.step != last else "",
             line.tier,

@@ -44,7 +44,9 @@ class Estimator:
         if step.specialist not in self._fixed_chars:
             self._fixed_chars[step.specialist] = _chars(messages(step.pack, {}))
         variable = len(json.dumps(dict(given), ensure_ascii=False))
-        answer = len(json.dumps(dict(output), ensure_ascii=False)) if output else step.pack.max_tokens * CHARS_PER_TOKEN // 2
+        answer = (
+            len(json.dumps(dict(output), ensure_ascii=False)) if output else step.pack.max_tokens * CHARS_PER_TOKEN // 2
+        )
         return (self._fixed_chars[step.specialist] + variable) // CHARS_PER_TOKEN, max(1, answer // CHARS_PER_TOKEN)
 
     def _remote_hold(self, pack: Pack, tier: Tier, given: Mapping[str, Any]) -> Amount:

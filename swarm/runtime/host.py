@@ -146,7 +146,9 @@ def _failure(ask: Ask, error: Exception) -> Failed:
         case EngineClosed():
             return Failed(id=ask.id, reason="unavailable", detail=str(error), retryable=True)
         case RemoteError():
-            return Failed(id=ask.id, reason="unavailable", detail=str(error), retryable=error.retryable, unknown=error.unknown)
+            return Failed(
+                id=ask.id, reason="unavailable", detail=str(error), retryable=error.retryable, unknown=error.unknown
+            )
         case _:
             log.exception("ask.raised", task_id=ask.task, step=ask.step, tier=ask.tier)
             return Failed(id=ask.id, reason="error", detail=f"{type(error).__name__}: {error}"[:500])

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile, load
 from swarm.models.registry import Registry

@@ -11,22 +11,21 @@ from typing import Any
 import msgspec
 import structlog
 
-from protocols.control import Calibration, HostSpec
-from protocols.ids import HostId, RunId, new_id
+from protocols.ids import RunId, new_id
+from protocols.records import RunRecord
 from protocols.tasks import Result, Task
-from swarm.bus.base import Link
-from swarm.bus.bus import Bus
 from swarm.dispatch.dispatcher import Dispatcher, Publish, Setting
 from swarm.engine.remote import unavailable
+from swarm.errors import StoreError
 from swarm.models.store import default_home
 from swarm.observe.receipt import Receipt, build
 from swarm.plan.plan import Plan
 from swarm.runtime.base import Runtime
 from swarm.runtime.estimate import Estimator, baseline_price
-from swarm.runtime.in_process import InProcessRuntime
+from swarm.runtime.hosts import Hosts
 from swarm.runtime.person import PersonFile
-from swarm.runtime.placement import LOCAL, place, serves
-from swarm.state.base import RunRecord, Store
+from swarm.runtime.placement import place
+from swarm.state.base import Store
 from swarm.state.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
@@ -35,17 +34,18 @@ log = structlog.get_logger(__name__)
 class Session:
     """Made by `open`. `answer` may be called by any number of coroutines at once."""
 
-    def __init__(self, plan: Plan, run: RunId, bus: Bus, store: Store, dispatcher: Dispatcher, owned: AsyncExitStack) -> None:
-        self.plan = plan
-        self.run = run
-        self.bus = bus
-        self._store = store
-        self._dispatcher = dispatcher
+    def __init__(self, setting: Setting, hosts: Hosts, owned: AsyncExitStack) -> None:
+        self.plan = setting.plan
+        self.run = setting.run
+        self.bus = setting.bus
+        self.hosts = hosts
+        self._store = setting.store
+        self._dispatcher = Dispatcher(setting)
         self._owned = owned
-        self._room = asyncio.Semaphore(plan.runtime.max_in_flight)
+        self._room = asyncio.Semaphore(self.plan.runtime.max_in_flight)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._first: float | None = None
-        person = plan.runtime.person_file
+        person = self.plan.runtime.person_file
         self._person = PersonFile(Path(person)) if person else None
 
     @classmethod
@@ -56,12 +56,14 @@ class Session:
             owned.push_async_callback(store.close)
             owned.push_async_callback(runtime.close)
             missing = {m.tier: why for m in plan.models.values() if m.kind == "remote" and (why := unavailable(m))}
-            specs = {s.host: s for s in place(plan, frozenset(missing), together=together)}
-            bus, calibrations = await _start(specs, runtime, owned)
-            run = new_id("r")
-            await store.begin(RunRecord(run, plan.name, plan.hash, time.time(), _about(plan, missing)), plan.run_limit)
-            setting = Setting(run, plan, bus, store, Estimator(), calibrations, missing)
-            return cls(plan, run, bus, store, Dispatcher(setting), owned.pop_all())
+            hosts = Hosts(place(plan, frozenset(missing), together=together), runtime)
+            bus = await hosts.start(owned)
+            record = RunRecord(
+                id=new_id("r"), swarm=plan.name, plan_hash=plan.hash, started=time.time(), about=_about(plan, missing)
+            )
+            await store.begin(record, plan.run_limit)
+            setting = Setting(record.id, plan, bus, store, Estimator(), hosts.calibrations(), missing)
+            return cls(setting, hosts, owned.pop_all())
 
     async def answer(self, task: Task, publish: Publish | None) -> Result:
         """The task's terminal state; what a person should see is written before this returns."""
@@ -107,45 +109,20 @@ async def receipt_of(store: Store, run: RunId) -> Receipt:
     """The receipt of a run that the store knows, finished or not. Raises `StoreError` for an unknown one."""
     record = await store.run(run)
     if record is None:
-        from swarm.errors import StoreError
-
         raise StoreError(f"run {run!r} is not in the store; `swarm runs` lists those that are")
     balance = await store.balance(f"run:{run}")
     return build(record, await store.attempts(run), await store.results(run), balance)
-
-
-async def _start(
-    specs: dict[HostId, HostSpec], runtime: Runtime, owned: AsyncExitStack
-) -> tuple[Bus, dict[str, Calibration]]:
-    """Start every host, the first alone: it pays for what the others then find fitted."""
-    here = InProcessRuntime()
-
-    async def start(host: HostId) -> tuple[Link, Any]:
-        return await (here if host == LOCAL else runtime).start(specs[host])
-
-    async def revive(host: HostId) -> Link:
-        link, _ = await start(host)
-        return link
-
-    first, *others = specs
-    started = [await start(first)]
-    owned.push_async_callback(started[0][0].close)
-    for link, ready in await asyncio.gather(*(start(host) for host in others)):
-        owned.push_async_callback(link.close)
-        started.append((link, ready))
-    bus = Bus([(link, serves(specs[link.host])) for link, _ in started], revive)
-    await owned.enter_async_context(bus)
-    calibrations = {name: c for _, ready in started for name, c in ready.calibrations.items()}
-    return bus, calibrations
 
 
 def _about(plan: Plan, missing: dict[str, str]) -> dict[str, Any]:
     """What the receipt needs to know about the run besides its attempts."""
     compared = baseline_price(plan.compare_with, plan.models)
     about: dict[str, Any] = {"unavailable": missing, "on_exhausted": plan.on_exhausted}
+    about["ladders"] = [[step.name, [tier.name for tier in step.ladder]] for step in plan.steps]
     if compared is not None:
         model, price = compared
-        about["baseline"] = {"model": model, "input": price.input_per_mtok, "output": price.output_per_mtok, "source": price.source}
+        prices = {"input": price.input_per_mtok, "output": price.output_per_mtok}
+        about["baseline"] = {"model": model, "source": price.source, **prices}
     return about
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from protocols.events import Event, TaskFinished
-from protocols.ids import RunId, new_id
+from protocols.control import Ready
+from protocols.ids import HostId, RunId, new_id
 from protocols.tasks import Result, Task
 from swarm.bus.bus import BusStatistics
 from swarm.errors import SwarmError
@@ -64,10 +65,11 @@ class Swarm:
             while fetch is not None or running:
                 waiting = {*running} | ({fetch} if fetch is not None and len(running) < window else set())
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for future in done - {fetch}:
+                for future in [f for f in done if f is not fetch]:
                     position = running.pop(future)
-                    ready[position] = msgspec.structs.replace(future.result(), position=position)
-                if fetch in done:
+                    result: Result = future.result()
+                    ready[position] = msgspec.structs.replace(result, position=position)
+                if fetch is not None and fetch in done:
                     try:
                         running[asyncio.ensure_future(self.run(fetch.result()))] = given
                         given += 1
@@ -121,6 +123,10 @@ class Swarm:
         """What this run has cost so far, tier by tier, and what the always-strong way would have cost."""
         return self._loop.wait(self._session.receipt())
 
+    def hosts(self) -> dict[HostId, Ready]:
+        """Each host as it last reported itself: node, process id, models by hash, calibrations."""
+        return dict(self._session.hosts.ready)
+
     def statistics(self) -> BusStatistics:
         """A frozen look at the bus: answers per host, restarts, redeliveries, dead letters."""
         return self._session.bus.statistics()
@@ -141,7 +147,9 @@ class Swarm:
     def __enter__(self) -> Swarm:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Swarm:

@@ -114,9 +114,13 @@ class Workshop:
             case "classify", "small":
                 assert index is not None
                 if self._embedder is None:
-                    raise PackError(f"specialist {name!r}: tier {tier!r} chooses examples by embedding; add an embedding model")
+                    raise PackError(
+                        f"specialist {name!r}: tier {tier!r} chooses examples by embedding; add an embedding model"
+                    )
                 heads = [a for (n, _), a in self._answerers.items() if n == name and isinstance(a, classify.Head)]
-                return classify.Chooser(pack, tier, self._tiers[tier], index, self._embedder, heads[0] if heads else None)
+                return classify.Chooser(
+                    pack, tier, self._tiers[tier], index, self._embedder, heads[0] if heads else None
+                )
             case "extract", "code":
                 return extract.Patterns(pack)
             case "extract", "small":
@@ -154,7 +158,9 @@ class Workshop:
         self._fits.keep_arrays(key, {"weights": fit.weights, "bias": fit.bias, "held_out": fit.held_out})
         return fit
 
-    async def _calibration(self, pack: Pack, tier: str, tiers: tuple[str, ...], answerer: Answerer) -> Calibration | None:
+    async def _calibration(
+        self, pack: Pack, tier: str, tiers: tuple[str, ...], answerer: Answerer
+    ) -> Calibration | None:
         below = tiers[: tiers.index(tier)]
         model = self.model_hashes.get(tier, "")
         key = FitCache.key("calibration", pack.content_hash(), self._kind(tier), model, self._embedder_hash, *below)
@@ -163,7 +169,9 @@ class Workshop:
         rehearsed = await answerer.rehearse()
         fitted = calibrate.fit([r.signals for r in rehearsed], [r.correct for r in rehearsed]) if rehearsed else None
         if fitted is not None:
-            log.info("tier.calibrated", specialist=pack.name, tier=tier, examples=len(rehearsed), accuracy=fitted.accuracy)
+            log.info(
+                "tier.calibrated", specialist=pack.name, tier=tier, examples=len(rehearsed), accuracy=fitted.accuracy
+            )
         self._fits.keep_calibration(key, fitted)
         return fitted
 
@@ -181,8 +189,12 @@ def _language_model(files: ModelFiles, model: ModelSpec, threads: int) -> Langua
     context = max(model.context, 16_384)  # tokens of KV memory, shared by all requests in flight
     return LlamaEngine.open(
         EngineSpec(
-            path=str(files.weights), chat_format=files.chat_format or "plain", threads=threads, context=context,
-            sequences=SEQUENCES, gpu_layers=model.gpu_layers,
+            path=str(files.weights),
+            chat_format=files.chat_format or "plain",
+            threads=threads,
+            context=context,
+            sequences=SEQUENCES,
+            gpu_layers=model.gpu_layers,
         )  # fmt: skip
     )
 

@@ -14,6 +14,8 @@ from protocols.answers import Answer, Ask, Failed, Signals
 from protocols.packs import Example, Pack
 from swarm.engine.base import LanguageModel
 
+EMBEDDED = 1000  # characters of a text that are embedded; about the 256 tokens of the usual models' window
+
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
@@ -51,7 +53,9 @@ def mean_length(examples: Sequence[Example], name: str) -> int:
 
 def over_allowance(ask: Ask) -> Failed:
     """The failure of a prompt that does not fit what the attempt may use."""
-    detail = f"step {ask.step!r} may use {ask.max_tokens:,} tokens at tier {ask.tier!r} and its shortest prompt needs more"
+    detail = (
+        f"step {ask.step!r} may use {ask.max_tokens:,} tokens at tier {ask.tier!r} and its shortest prompt needs more"
+    )
     return Failed(id=ask.id, reason="too_long", detail=f"{detail}; shorten the pack's instructions or the input")
 
 
@@ -65,7 +69,9 @@ def failed_checks(pack: Pack, output: Mapping[str, Any], text: str) -> tuple[str
     if "in_message" not in pack.checks:
         return ()
     return tuple(
-        f"in_message:{field}" for field, value in output.items() if isinstance(value, str) and not in_message(value, text)
+        f"in_message:{field}"
+        for field, value in output.items()
+        if isinstance(value, str) and not in_message(value, text)
     )
 
 
@@ -88,6 +94,11 @@ def parse_output(pack: Pack, text: str) -> dict[str, Any] | str:
     except jsonschema.ValidationError as e:
         return f"does not satisfy the schema at {'/'.join(map(str, e.path)) or 'the top'}: {e.message}"
     return dict(value)
+
+
+def gist(text: str) -> str:
+    """What an embedder should see of `text`: its window would lose the end of a long one, where requests often stand."""
+    return text if len(text) <= EMBEDDED else f"{text[: EMBEDDED // 2]} … {text[-EMBEDDED // 2 :]}"
 
 
 def cut(text: str, model: LanguageModel, most: int) -> str:

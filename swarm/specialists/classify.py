@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.engine.base import Embedder, LanguageModel, Prompt, ScoreRequest, Turn
-from swarm.specialists.base import Rehearsed, cut, mean_length, over_allowance, text_of
+from swarm.specialists.base import Rehearsed, cut, gist, mean_length, over_allowance, text_of
 from swarm.specialists.examples import ExampleIndex
 
 MOST_OPTIONS = 16  # up to this many labels all are scored; of more, the nearest `SHORTLIST`
@@ -85,7 +85,7 @@ class Head:
         self._embedder = embedder
 
     async def answer(self, ask: Ask) -> Answer | Failed:
-        (vector,) = await self._embedder.embed((text_of(self._pack, ask.input),))
+        (vector,) = await self._embedder.embed((gist(text_of(self._pack, ask.input)),))
         label, signals = self._judge(self._fit.probabilities(vector), self._index.cosines(vector))
         return Answer(id=ask.id, output={"label": label}, signals=signals)
 
@@ -125,7 +125,7 @@ class Chooser:
 
     async def answer(self, ask: Ask) -> Answer | Failed:
         text = text_of(self._pack, ask.input)
-        (vector,) = await self._embedder.embed((text,))
+        (vector,) = await self._embedder.embed((gist(text),))
         return await self._choose(ask, text, self._index.cosines(vector))
 
     async def rehearse(self) -> list[Rehearsed]:
@@ -163,9 +163,7 @@ class Chooser:
         mixed = dict(zip(labels, _mixed(own, labels, ask.earlier).tolist(), strict=True))
         signals = option_signals(mixed, self._index.similarity(cosines), _agreement(labels, own, ask.earlier))
         label = next(iter(signals.options))
-        return Answer(
-            id=ask.id, output={"label": label}, signals=signals, usage=Usage(tokens_in=scored.tokens_in)
-        )
+        return Answer(id=ask.id, output={"label": label}, signals=signals, usage=Usage(tokens_in=scored.tokens_in))
 
     def _candidates(self, ask: Ask, cosines: NDArray[np.float32]) -> list[str]:
         labels = list(self._pack.labels) or sorted(set(self._index.keys))

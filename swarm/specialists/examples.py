@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocols.packs import Example, Pack
 from swarm.engine.base import Embedder
-from swarm.specialists.base import text_of
+from swarm.specialists.base import gist, text_of
 
 NEIGHBOURS = 5
 
@@ -24,7 +24,7 @@ class ExampleIndex:
 
     @classmethod
     async def build(cls, pack: Pack, embedder: Embedder) -> ExampleIndex:
-        return cls(pack, await embedder.embed(tuple(text_of(pack, e.input) for e in pack.examples)))
+        return cls(pack, await embedder.embed(tuple(gist(text_of(pack, e.input)) for e in pack.examples)))
 
     def cosines(self, vector: NDArray[np.float32], without: int | None = None) -> NDArray[np.float32]:
         """Cosine of `vector` to every example, -1 for the one left out."""

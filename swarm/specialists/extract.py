@@ -16,6 +16,7 @@ from swarm.specialists.base import (
     agreement,
     cut,
     failed_checks,
+    gist,
     mean_length,
     over_allowance,
     parse_output,
@@ -108,7 +109,7 @@ class Filler:
         if self._embedder is None:
             chosen = [e for i, e in enumerate(self._pack.examples) if i != without][:SHOTS]
         else:
-            (vector,) = await self._embedder.embed((text,))
+            (vector,) = await self._embedder.embed((gist(text),))
             chosen = self._index.nearest(self._index.cosines(vector, without), SHOTS)
         turns = []
         for example in chosen:

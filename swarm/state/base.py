@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from protocols.ids import AttemptId, RunId, TaskId
 from protocols.money import Amount, Limit
+from protocols.records import Attempt, Balance, RunRecord
 from protocols.tasks import Result
 
+__all__ = ["AccountId", "Attempt", "Balance", "Refusal", "RunRecord", "Store"]
+
 AccountId = str  # "run:<id>" or "task:<id>"
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try at a step, as the journal keeps it and the receipt counts it."""
-
-    id: AttemptId
-    task: TaskId
-    step: str
-    tier: str
-    outcome: str  # accepted | escalated | degraded | failed | unavailable | cancelled
-    host: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
-    ms: int = 0
-    micro_usd: int = 0
-    confidence: float | None = None
-    reason: str = ""
-    remote_tokens_in: int = 0  # what the remote model would have read and written for the same answer (estimate)
-    remote_tokens_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """An account at one commit: settled + held ≤ limit, per unit."""
-
-    limit: Limit
-    settled: Amount
-    held: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +24,6 @@ class Refusal:
     wanted: int
     left: int
     passing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run as it was started: the swarm, its plan, and what the receipt needs to compare with."""
-
-    id: RunId
-    swarm: str
-    plan_hash: str
-    started: float  # seconds since the epoch
-    about: dict[str, Any]
-    finished: float | None = None
 
 
 class Store(Protocol):

@@ -70,7 +70,9 @@ class SqliteStore:
         version = await store._writer.do(lambda db: db.execute("SELECT version FROM meta").get)
         if version > VERSION:
             await store.close()
-            raise StoreError(f"{path}: written by a newer program (version {version}, this one reads {VERSION}); upgrade")
+            raise StoreError(
+                f"{path}: written by a newer program (version {version}, this one reads {VERSION}); upgrade"
+            )
         return store
 
     async def begin(self, run: RunRecord, limit: Limit) -> None:
@@ -147,11 +149,14 @@ class SqliteStore:
 
     async def _runs(self, where: str, arguments: tuple[str, ...]) -> list[RunRecord]:
         query = f"SELECT id, swarm, plan_hash, started, about, finished FROM runs {where}"
-        rows = await self._writer.do(lambda db: db.execute(query, arguments).fetchall())
-        return [RunRecord(i, s, h, t, msgspec.json.decode(about), end) for i, s, h, t, about, end in rows]
+        rows: list[Any] = await self._writer.do(lambda db: db.execute(query, arguments).fetchall())
+        return [
+            RunRecord(id=i, swarm=s, plan_hash=h, started=t, about=msgspec.json.decode(about), finished=end)
+            for i, s, h, t, about, end in rows
+        ]
 
     async def _bodies(self, query: str, run: RunId, kind: Callable[..., Any]) -> list[Any]:
-        rows = await self._writer.do(lambda db: db.execute(query, (run,)).fetchall())
+        rows: list[Any] = await self._writer.do(lambda db: db.execute(query, (run,)).fetchall())
         return [msgspec.msgpack.decode(body, type=kind) for (body,) in rows]
 
 
@@ -171,9 +176,9 @@ def _balance(db: apsw.Connection, account: AccountId) -> Balance:
         raise StoreError(f"account {account!r} does not exist")
     limit_usd, limit_tokens, settled_usd, settled_tokens, held_usd, held_tokens = row
     return Balance(
-        Limit(micro_usd=limit_usd, tokens=limit_tokens),
-        Amount(micro_usd=settled_usd, tokens=settled_tokens),
-        Amount(micro_usd=held_usd, tokens=held_tokens),
+        limit=Limit(micro_usd=limit_usd, tokens=limit_tokens),
+        settled=Amount(micro_usd=settled_usd, tokens=settled_tokens),
+        held=Amount(micro_usd=held_usd, tokens=held_tokens),
     )
 
 

@@ -69,7 +69,9 @@ class Writer:
                         with self._connection:  # a savepoint within it
                             done.append((job, job[0](self._connection), None))
                     except (apsw.ConstraintError, StoreError) as e:
-                        done.append((job, None, e if isinstance(e, StoreError) else StoreError(f"the ledger refused: {e}")))
+                        done.append(
+                            (job, None, e if isinstance(e, StoreError) else StoreError(f"the ledger refused: {e}"))
+                        )
         except Exception as e:
             failure = StoreError(f"the store cannot be written: {e}")
             return [(job, None, failure) for job in jobs]

@@ -11,8 +11,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_WARNING = 2  # GGML_LOG_LEVEL_WARN; INFO is 1, ERROR is 3, CONT is 5
-_ERROR = 3
+_WARNING = 3  # GGML_LOG_LEVEL_WARN; DEBUG is 1, INFO 2, ERROR 4, CONT 5
+_ERROR = 4
 
 _started = threading.Lock()
 _callback: Any = None  # ctypes keeps no reference to a callback: without this one it would be freed while in use

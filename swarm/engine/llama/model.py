@@ -59,6 +59,11 @@ class Model:
     def begin_token(self) -> int:
         return int(llama_cpp.llama_vocab_bos(self.vocabulary))
 
+    @property
+    def tokenise_pointer(self) -> int | None:
+        """Address of `llama_tokenize`, for libraries that tokenise without Python."""
+        return ctypes.cast(llama_cpp.llama_cpp._lib.llama_tokenize, ctypes.c_void_p).value
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Keeps the model in memory while the vocabulary is used. Raises `EngineClosed`."""
@@ -101,6 +106,16 @@ class Model:
             if written >= 0:
                 return buffer.raw[:written]
             size = -written
+
+    def spellings(self) -> list[bytes]:
+        """The bytes of every token in the vocabulary; a control token's string is marked by a leading 0xff."""
+        with self.reading():
+            return [
+                b"\xff" + llama_cpp.llama_vocab_get_text(self.vocabulary, token)
+                if self.is_control(token)
+                else self.piece(token)
+                for token in range(self.n_vocabulary)
+            ]
 
     def detokenise(self, tokens: Sequence[int]) -> bytes:
         """The bytes of `tokens` in a row."""

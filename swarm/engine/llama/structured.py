@@ -72,11 +72,15 @@ class Grammars:
 
     def _compile(self, grammar: str) -> Any:
         import llguidance
-        import llguidance.llamacpp
 
         if self._tokenizer is None:
-            ends = [token for token in range(self._model.n_vocabulary) if self._model.is_end(token)]
-            self._tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(self._model.vocabulary, eos_token=ends)
+            self._tokenizer = llguidance.LLTokenizer.from_llamacpp(
+                tokens=self._model.spellings(),
+                vocab_ptr=self._model.vocabulary,
+                tokenize_fptr=self._model.tokenise_pointer,
+                eos_token=[token for token in range(self._model.n_vocabulary) if self._model.is_end(token)],
+                slices=None,
+            )
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         _validate(matcher.get_error(), "constraint")
         return matcher

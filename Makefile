@@ -1,0 +1,61 @@
+# Everything a newcomer needs: `make run` and `make test`. Both make what is missing and are quick the second time.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
+DATA   ?= ../shared/data/tasks
+
+.PHONY: run test lint types contracts unit live faults bench peers models clean
+
+run: models
+	$(BIN)/swarm run configs/triage.yaml --input configs/triage/inbox.jsonl --output out/triage.jsonl
+
+test: lint types contracts unit live
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.done
+	$(BIN)/mypy
+
+contracts: $(VENV)/dev.done
+	$(BIN)/lint-imports
+
+unit: $(VENV)/dev.done
+	$(BIN)/pytest tests/unit tests/wire tests/packs
+
+live: $(VENV)/dev.done models
+	$(BIN)/swarm models pull gemma-3-270m
+	$(BIN)/pytest tests/live
+
+faults: $(VENV)/dev.done models
+	$(BIN)/pytest tests/faults
+
+bench: $(VENV)/dev.done models
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/triage.py --data $(DATA)
+
+models: $(VENV)/installed.done
+	$(BIN)/swarm models pull $(MODELS)
+
+# llama-cpp-python is compiled once (five minutes on two cores); pip keeps the wheel for the next environment.
+$(VENV)/installed.done: pyproject.toml | $(VENV)/pip.done
+	@$(BIN)/python -c "import llama_cpp" 2>/dev/null || \
+		echo "Installing; llama-cpp-python may have to be compiled, which takes some minutes."
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/dev.done: pyproject.toml | $(VENV)/installed.done
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+$(VENV)/pip.done:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,46 @@
+"""The hosts of one run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from protocols.control import Calibration, HostSpec, Ready
+from protocols.ids import HostId
+from swarm.bus.base import Link
+from swarm.bus.bus import Bus
+from swarm.runtime.base import Runtime
+from swarm.runtime.in_process import InProcessRuntime
+from swarm.runtime.placement import LOCAL, serves
+
+
+class Hosts:
+    """The hosts of a run: starts them, replaces one that died, knows where each is."""
+
+    def __init__(self, specs: list[HostSpec], runtime: Runtime) -> None:
+        self.ready: dict[HostId, Ready] = {}
+        self._specs = {spec.host: spec for spec in specs}
+        self._runtime = runtime
+        self._here = InProcessRuntime()
+
+    async def start(self, owned: AsyncExitStack) -> Bus:
+        """Start every host, the first alone: it pays for what the others then find fitted."""
+        first, *others = self._specs
+        links = [await self._open(first, owned)]
+        links += await asyncio.gather(*(self._open(host, owned) for host in others))
+        bus = Bus([(link, serves(self._specs[link.host])) for link in links], self._start)
+        return await owned.enter_async_context(bus)
+
+    def calibrations(self) -> dict[str, Calibration]:
+        """Of every `specialist/tier` that has learnt one."""
+        return {name: c for ready in self.ready.values() for name, c in ready.calibrations.items()}
+
+    async def _open(self, host: HostId, owned: AsyncExitStack) -> Link:
+        link = await self._start(host)
+        owned.push_async_callback(link.close)
+        return link
+
+    async def _start(self, host: HostId) -> Link:
+        runtime = self._here if host == LOCAL else self._runtime
+        link, self.ready[host] = await runtime.start(self._specs[host])
+        return link
