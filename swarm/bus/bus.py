@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from protocols.answers import Answer, Ask, Failed
-from protocols.control import Cancel
+from protocols.control import Cancel, Overloaded
 from protocols.envelope import Envelope
 from protocols.ids import AttemptId, HostId
 from swarm.bus.base import HostLost, Link
@@ -93,6 +93,7 @@ class Bus:
         self._dead: deque[DeadLetter] = deque(maxlen=1000)
         self._restarts = 0
         self._redelivered = 0
+        self._closed = False
 
     async def __aenter__(self) -> Bus:
         for line in self._lines.values():
@@ -100,22 +101,24 @@ class Bus:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        for pending in self._pending.values():
+            if not pending.reply.done():
+                pending.reply.set_result(_after_the_end(pending.ask))
         for line in self._lines.values():
             for task in line.tasks:
                 task.cancel()
             await asyncio.gather(*line.tasks, return_exceptions=True)
-            await line.link.close()
-        for pending in self._pending.values():
-            if not pending.reply.done():
-                pending.reply.set_result(Failed(id=pending.ask.id, reason="cancelled", detail="the swarm was closed"))
+            await _end(line.link)
 
     async def ask(self, ask: Ask) -> Answer | Failed:
         """Send `ask` and wait for what becomes of it. Cancelling the wait cancels the work at the host."""
+        if self._closed:
+            return _after_the_end(ask)
         line = self._choose(ask)
         if line is None:
-            return Failed(
-                id=ask.id, reason="unavailable", detail=f"no host serves tier {ask.tier!r} of {ask.specialist!r}"
-            )
+            detail = f"no host serves tier {ask.tier!r} of {ask.specialist!r}"
+            return Failed(id=ask.id, reason="unavailable", detail=detail)
         due = None if ask.left_ms is None else self._clock() + ask.left_ms / 1000
         pending = _Pending(ask, asyncio.get_running_loop().create_future(), due, line.link.host)
         self._pending[ask.id] = pending
@@ -124,7 +127,7 @@ class Bus:
             return await pending.reply
         except asyncio.CancelledError:
             current = self._lines[pending.host]
-            current.outbox.append(Cancel(id=ask.id))
+            current.outbox.appendleft(Cancel(id=ask.id))  # before the asks that wait for room, which it makes
             current.wake.set()
             raise
         finally:
@@ -160,8 +163,8 @@ class Bus:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._send(line))
                     group.create_task(self._listen(line))
-            except* HostLost as lost:
-                cause = str(lost.exceptions[0])
+            except* Exception as lost:  # a link that fails in any other way is as good as lost
+                cause = str(lost.exceptions[0]) or repr(lost.exceptions[0])
             if not await self._replace(line, cause):
                 return
 
@@ -172,9 +175,26 @@ class Bus:
             while line.outbox:
                 batch = [line.outbox.popleft() for _ in range(min(BATCH, len(line.outbox)))]
                 envelopes = [e for item in batch if (e := self._envelope(line, item)) is not None]
-                refused = await line.link.deliver(envelopes)
+                refused = await self._deliver(line, envelopes)
                 if refused:
-                    await self._put_back(line, {r.id for r in refused}, max(r.retry_ms for r in refused))
+                    await self._put_back(line, refused)
+
+    async def _deliver(self, line: _Line, batch: list[Envelope]) -> list[Overloaded]:
+        """All of `batch` in one call; one that cannot be sent at all ends here and holds up no other."""
+        if not batch:
+            return []
+        try:
+            return await line.link.deliver(batch)
+        except HostLost:
+            raise
+        except Exception as e:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return [*await self._deliver(line, batch[:half]), *await self._deliver(line, batch[half:])]
+            cause = f"cannot be sent: {e}"
+            if (pending := self._pending.get(batch[0].body.id)) is not None and not pending.reply.done():
+                self._bury(pending, Failed(id=pending.ask.id, reason="error", detail=cause))
+            return []
 
     def _envelope(self, line: _Line, item: _Pending | Cancel) -> Envelope | None:
         if isinstance(item, Cancel):
@@ -186,12 +206,12 @@ class Bus:
         ask = item.ask if left is None else msgspec.structs.replace(item.ask, left_ms=left)
         return Envelope(to=line.link.host, sender="dispatcher", body=ask, delivery=item.deliveries)
 
-    async def _put_back(self, line: _Line, ids: set[AttemptId], retry_ms: int) -> None:
-        again = [p for i in ids if (p := self._pending.get(i)) is not None]
+    async def _put_back(self, line: _Line, refused: list[Overloaded]) -> None:
+        again = [p for r in refused if (p := self._pending.get(r.id)) is not None]
         for pending in again:
             pending.deliveries -= 1  # it was not taken, so it was not delivered
-        line.outbox.extendleft(again)
-        await asyncio.sleep(retry_ms / 1000)
+        line.outbox.extendleft(reversed(again))
+        await asyncio.sleep(max(r.retry_ms for r in refused) / 1000)
 
     async def _listen(self, line: _Line) -> None:
         while True:
@@ -210,26 +230,30 @@ class Bus:
         """A fresh host in place of a dead one, with its unanswered asks. False when it dies too often."""
         host, now = line.link.host, self._clock()
         line.deaths = [t for t in line.deaths if now - t < 60] + [now]
-        orphans = [p for p in self._pending.values() if p.host == host and not p.reply.done()]
-        line.outbox.clear()
-        log.warning("host.lost", host=host, cause=cause, unanswered=len(orphans), deaths=len(line.deaths))
+        log.warning("host.lost", host=host, cause=cause, unanswered=line.unanswered, deaths=len(line.deaths))
+        await _end(line.link)
         try:
             if len(line.deaths) > 3:
-                raise HostLost(f"host {host!r} died {len(line.deaths)} times within a minute")
+                raise HostLost(f"host {host!r} died {len(line.deaths)} times within a minute: {cause}")
             line.link = await self._revive(host)
         except Exception as e:
             log.error("host.given_up", host=host, cause=str(e))
             line.serves = frozenset()
-            self._move(orphans, str(e))
+            self._move(self._orphans(line), str(e))
             return False
         self._restarts += 1
-        self._resend(line, orphans, cause)
+        self._resend(line, self._orphans(line), cause)
         return True
+
+    def _orphans(self, line: _Line) -> list[_Pending]:
+        """What a lost host has not answered, sent or not, in the order it was asked."""
+        line.outbox.clear()
+        return [p for p in self._pending.values() if p.host == line.link.host and not p.reply.done()]
 
     def _resend(self, line: _Line, orphans: list[_Pending], cause: str) -> None:
         for pending in orphans:
             if pending.deliveries >= self._max_deliveries:
-                self._bury(pending, cause)
+                self._bury(pending, _died(pending, cause))
             else:
                 self._redelivered += pending.deliveries > 0
                 line.outbox.append(pending)
@@ -240,16 +264,29 @@ class Bus:
         for pending in orphans:
             other = self._choose(pending.ask)
             if other is None or pending.deliveries >= self._max_deliveries:
-                self._bury(pending, cause)
+                self._bury(pending, _died(pending, cause))
             else:
                 self._lines[pending.host].unanswered -= 1
-                self._redelivered += 1
+                self._redelivered += pending.deliveries > 0
                 self._post(other, pending)
 
-    def _bury(self, pending: _Pending, cause: str) -> None:
+    def _bury(self, pending: _Pending, failed: Failed) -> None:
         envelope = Envelope(to=pending.host, sender="dispatcher", body=pending.ask, delivery=pending.deliveries)
-        self._dead.append(DeadLetter(envelope, cause))
-        log.error(
-            "message.dead", attempt=pending.ask.id, task_id=pending.ask.task, deliveries=pending.deliveries, cause=cause
-        )
-        pending.reply.set_result(Failed(id=pending.ask.id, reason="host_died", detail=cause, unknown=True))
+        self._dead.append(DeadLetter(envelope, failed.detail))
+        log.error("message.dead", attempt=failed.id, deliveries=pending.deliveries, cause=failed.detail)
+        pending.reply.set_result(failed)
+
+
+def _died(pending: _Pending, cause: str) -> Failed:
+    return Failed(id=pending.ask.id, reason="host_died", detail=cause, unknown=pending.deliveries > 0)
+
+
+def _after_the_end(ask: Ask) -> Failed:
+    return Failed(id=ask.id, reason="cancelled", detail="the swarm was closed")
+
+
+async def _end(link: Link) -> None:
+    try:
+        await link.close()
+    except Exception as e:
+        log.warning("host.not_closed", host=link.host, cause=str(e))

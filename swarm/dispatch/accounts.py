@@ -29,4 +29,5 @@ def explain(refusal: Refusal, step: str, tier: str) -> str:
         wanted, left = dollars(refusal.wanted), dollars(refusal.left)
     else:
         wanted, left = f"{refusal.wanted:,} tokens", f"{refusal.left:,} tokens"
-    return f"step {step!r} at tier {tier!r} needs {wanted}, {left} left in this {scope}; raise budget.{scope}.{refusal.unit}"
+    remedy = f"raise budget.{scope}.{refusal.unit}"
+    return f"step {step!r} at tier {tier!r} needs {wanted}, {left} left in this {scope}; {remedy}"

@@ -13,112 +13,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
-from protocols.answers import Earlier, Failed, Signals
+from protocols.answers import Earlier, Failed
 from protocols.tasks import Status
+from swarm.dispatch.moves import (
+    Answered,
+    AttemptFailed,
+    Begin,
+    Decision,
+    Drop,
+    EndStep,
+    Escalate,
+    Event,
+    Finish,
+    HoldRefused,
+    Missed,
+    TimeUp,
+    Try,
+    Unusable,
+)
 from swarm.plan.plan import Plan, PlannedStep, Tier
 
 RETRIES = 1  # of the same tier, after a failure that may pass
-
-
-# --- what happens -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The task was accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    step: str
-    tier: str
-    output: dict[str, Any]
-    signals: Signals
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
-    step: str
-    tier: str
-    failed: Failed
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRefused:
-    step: str
-    tier: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class TimeUp:
-    """The task's time, or the run's, has run out."""
-
-
-Event = Begin | Answered | AttemptFailed | HoldRefused | TimeUp
-
-
-# --- what to do -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """Hold the price of this tier, then ask it."""
-
-    step: str
-    tier: Tier
-    earlier: tuple[Earlier, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """This tier would have been asked, but cannot be."""
-
-    step: str
-    tier: Tier
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Escalate:
-    """The answer of `tier` (or its failure) is not good enough; `to` is next, None if the ladder ends."""
-
-    step: str
-    tier: str
-    to: str | None
-    reason: str
-    confidence: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EndStep:
-    """The step is over; `output` is what its dependents see."""
-
-    step: str
-    status: Literal["accepted", "degraded", "person", "failed", "skipped"]
-    tier: str | None = None
-    output: dict[str, Any] | None = None
-    confidence: float | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Cancel the attempt that runs for this step."""
-
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The task's one terminal state."""
-
-    status: Status
-    reason: str = ""
-
-
-Decision = Try | Missed | Escalate | EndStep | Drop | Finish
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
@@ -173,6 +88,8 @@ def decide(event: Event, state: TaskState) -> list[Decision]:
             decisions = _on_failure(event, state)
         case HoldRefused():
             decisions = _on_refusal(event, state)
+        case Unusable(detail):
+            return _finish_now(state, "failed", detail)
         case TimeUp():
             return _finish_now(state, "deadline", "no time left; raise budget.task.seconds")
         case _:
@@ -208,8 +125,12 @@ def _on_failure(event: AttemptFailed, state: TaskState) -> list[Decision]:
     if event.failed.retryable and step.retries < RETRIES:
         step.retries += 1
         return [Try(event.step, planned.ladder[step.rung], step.earlier)]
-    reason = f"{event.failed.reason}: {event.failed.detail}" if event.failed.detail else event.failed.reason
-    return _climb(planned, step, state, event.tier, reason)
+    return _climb(planned, step, state, event.tier, cause(event.failed))
+
+
+def cause(failed: Failed) -> str:
+    """Why an attempt failed, in one line."""
+    return f"{failed.reason}: {failed.detail}" if failed.detail else failed.reason
 
 
 def _on_refusal(event: HoldRefused, state: TaskState) -> list[Decision]:

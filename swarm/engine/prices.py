@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
+from typing import Any
 
-from protocols.money import MicroUSD
+from protocols.money import MicroUSD, micro_usd
+
+_ASKED = 1_000  # tokens that a price is looked up for: some providers charge more for prompts above 128,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +25,25 @@ class Price:
 
 
 @cache
-def listed(model: str) -> Price | None:
-    """The list price of `model`, or None when genai-prices does not know it."""
+def listed(model: str, base_url: str | None = None) -> Price | None:
+    """The list price of `model`, or None when genai-prices does not know it.
+
+    The provider is the one at `base_url` where that is a known one, else the one that the model's name speaks for.
+    """
     import genai_prices
 
-    million = 1_000_000
-    try:
-        priced_in = genai_prices.calc_price(genai_prices.Usage(input_tokens=million, output_tokens=0), model_ref=model)
-        priced_out = genai_prices.calc_price(genai_prices.Usage(input_tokens=0, output_tokens=million), model_ref=model)
-    except LookupError:
-        return None
-    version = f"genai-prices, {priced_in.provider.id}/{priced_in.model.id}"
-    return Price(_micro(priced_in.total_price), _micro(priced_out.total_price), version)
+    def priced(where: dict[str, Any], **tokens: int) -> Any:
+        return genai_prices.calc_price(genai_prices.Usage(**tokens), model_ref=model, **where)
+
+    for where in ({"provider_api_url": base_url}, {}) if base_url else ({},):
+        try:
+            read = priced(where, input_tokens=_ASKED, output_tokens=0)
+            written = priced(where, input_tokens=0, output_tokens=_ASKED)
+        except LookupError:
+            continue
+        return Price(_per_mtok(read), _per_mtok(written), f"genai-prices, {read.provider.id}/{read.model.id}")
+    return None
 
 
-def _micro(usd: Decimal) -> MicroUSD:
-    return int(usd * 1_000_000)
+def _per_mtok(priced: Any) -> MicroUSD:
+    return micro_usd(priced.total_price * (1_000_000 // _ASKED))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import structlog
 
 from protocols.control import ModelSpec
@@ -16,9 +17,15 @@ from swarm.errors import RemoteError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletion
 
 log = structlog.get_logger(__name__)
+
+MOST_BYTES = 4 * 1024 * 1024  # of an answer; the rest is not read
+HIDDEN = "[redacted]"
+_FORMATS = ("json_schema", "json_object with schema", "json_object", "none")  # ways to ask for JSON, the best first
+_PASSING = frozenset({408, 409, 429})  # and every 5xx
+_UNCERTAIN = frozenset({408, 502, 504})  # said by something between us and the model, which may have done the work
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,93 +38,163 @@ class Reply:
     micro_usd: MicroUSD
 
 
+class _Usage(msgspec.Struct):
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+
+
+class _Completion(msgspec.Struct):
+    """The parts of a completion that are used. What it was billed must be right; a wrong text can be judged later."""
+
+    usage: _Usage
+    choices: Any = None
+
+
 def price_of(spec: ModelSpec) -> Price | None:
     """The price that holds for this model: the file's, else the list price, else None."""
     if spec.input_micro_usd_per_mtok is not None and spec.output_micro_usd_per_mtok is not None:
         return Price(spec.input_micro_usd_per_mtok, spec.output_micro_usd_per_mtok, "the swarm file")
-    return listed(spec.name)
+    return listed(spec.name, spec.base_url)
 
 
 def unavailable(spec: ModelSpec) -> str | None:
     """Why this model cannot be asked now, or None."""
-    if spec.key_env and not os.environ.get(spec.key_env):
-        return f"no key in the environment variable {spec.key_env}"
+    if spec.key_env:
+        key = _key(spec)
+        if not key:
+            return f"no key in the environment variable {spec.key_env}"
+        if not (key.isascii() and key.isprintable()):
+            return f"the environment variable {spec.key_env} holds no key: it has characters that a header cannot carry"
     if price_of(spec) is None:
         return f"no price known for {spec.name!r}; add price: {{input: …, output: …}} to models.{spec.tier}"
     return None
 
 
 class RemoteModel:
-    """Chat completions with JSON answers. The key is read from the environment at each start, and kept nowhere else."""
+    """Chat completions with JSON answers.
+
+    The key is read from the environment when the first call is made, and nothing that leaves this class holds it.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         price = price_of(spec)
         if price is None:
-            raise RemoteError(
-                f"model {spec.name!r} has no price, so no budget could hold it; add price to models.{spec.tier}"
-            )
+            raise RemoteError(f"model {spec.name!r} has no price, so no budget could hold it; add price to models.{spec.tier}")
         self._spec = spec
         self._price = price
         self._client: AsyncOpenAI | None = None
-        self._formats = ["json_schema", "json_object", "none"]  # what the server takes, the best first
+        self._formats: tuple[str, ...] = _FORMATS  # those that this server may take
 
     async def complete(
         self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, timeout_s: float | None
     ) -> Reply:
         """One answer. Raises `RemoteError`, with `unknown` set when the call may have been billed unseen."""
-        timeout = min(self._spec.timeout_s, timeout_s if timeout_s is not None else self._spec.timeout_s)
-        completion = await self._ask(messages, schema, max_tokens, timeout)
-        if completion.usage is None or completion.usage.prompt_tokens < 0 or completion.usage.completion_tokens < 0:
-            raise RemoteError(f"{self._spec.name}: answered without a usable token count", unknown=True)
+        limit_s = self._spec.timeout_s if timeout_s is None else min(self._spec.timeout_s, timeout_s)
+        try:
+            async with asyncio.timeout(limit_s):  # of the whole call: the client could only limit each read
+                body = await self._ask(messages, schema, max_tokens, limit_s)
+        except TimeoutError:
+            message = f"no answer within {limit_s:.1f} s; raise models.{self._spec.tier}.timeout"
+            raise self._error(message, retryable=True, unknown=True) from None
+        key = _key(self._spec)
+        if key:
+            body = body.replace(key.encode(), HIDDEN.encode())
+        try:
+            completion = msgspec.json.decode(body, type=_Completion)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            raise self._error(f"answered without a usable token count: {e}", unknown=True) from None
         used = completion.usage
-        text = (completion.choices[0].message.content if completion.choices else None) or ""
         cost = self._price.cost(used.prompt_tokens, used.completion_tokens)
-        return Reply(text, used.prompt_tokens, used.completion_tokens, cost)
+        return Reply(_text(completion.choices), used.prompt_tokens, used.completion_tokens, cost)
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
 
-    async def _ask(
-        self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, timeout_s: float
-    ) -> ChatCompletion:
+    async def _ask(self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, limit_s: float) -> bytes:
+        """The body of the answer, asked for in the best format that the server takes. A refusal costs nothing."""
         import openai
 
-        while True:
+        formats, refusal = self._formats, ""
+        for i, kind in enumerate(formats):
             try:
-                async with asyncio.timeout(timeout_s):  # the whole call; the client's own limit is per read
-                    return await self._connected().chat.completions.create(
-                        model=self._spec.name,
-                        messages=messages,  # type: ignore[arg-type]
-                        max_tokens=max_tokens,
-                        temperature=0.0,
-                        timeout=timeout_s,
-                        **_response_format(self._formats[0], schema),
-                    )
+                body = await self._post(messages, max_tokens, limit_s, _response_format(kind, schema))
             except (openai.BadRequestError, openai.UnprocessableEntityError) as e:
-                if len(self._formats) == 1:
-                    raise RemoteError(f"{self._spec.name}: the request was refused: {e.message}"[:500]) from e
-                log.info("remote.format_refused", model=self._spec.name, format=self._formats.pop(0))
-            except (openai.APITimeoutError, TimeoutError) as e:
-                message = (
-                    f"{self._spec.name}: no answer within {timeout_s:.1f} s; raise models.{self._spec.tier}.timeout"
-                )
-                raise RemoteError(message, retryable=True, unknown=True) from e
-            except openai.APIConnectionError as e:
-                raise RemoteError(
-                    f"{self._spec.name}: {self._spec.base_url} cannot be reached: {e}", retryable=True
-                ) from e
-            except openai.APIStatusError as e:
-                retryable = e.status_code in (408, 409, 429) or e.status_code >= 500
-                raise RemoteError(f"{self._spec.name}: status {e.status_code}: {e.message}"[:500], retryable) from e
+                refusal = e.message
+                continue
+            if i > 0:
+                log.info("remote.format_refused", model=self._spec.name, refused=formats[:i], used=kind)
+                self._formats = formats[i:]  # only now is it known that the format was what was wrong
+            return body
+        raise self._error(f"the request was refused: {refusal}")
+
+    async def _post(
+        self, messages: list[dict[str, str]], max_tokens: int, limit_s: float, response_format: dict[str, Any]
+    ) -> bytes:
+        import openai
+
+        from swarm.engine import http
+
+        try:
+            answer = await self._connected().chat.completions.with_raw_response.create(
+                model=self._spec.name,
+                messages=messages,  # type: ignore[arg-type]
+                max_tokens=max_tokens,
+                temperature=0.0,
+                timeout=http.timeouts(limit_s),
+                **response_format,
+            )
+            return answer.http_response.content
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            raise
+        except openai.APIStatusError as e:
+            retryable = e.status_code in _PASSING or e.status_code >= 500
+            unknown = e.status_code in _UNCERTAIN
+            raise self._error(f"status {e.status_code}: {e.message}", retryable=retryable, unknown=unknown) from None
+        except openai.APIConnectionError as e:  # a timeout is one too
+            cause = e.__cause__
+            if http.unsent(cause):
+                message = f"{self._spec.base_url} cannot be reached: {cause or type(cause).__name__}"
+                raise self._error(message, retryable=True) from None
+            message = f"the connection failed before the answer was there: {cause or type(cause).__name__}"
+            retryable = not isinstance(cause, http.Unreadable)
+            raise self._error(message, retryable=retryable, unknown=True) from None
+        except Exception as e:  # the library could not make sense of what came back
+            raise self._error(f"answered with something unreadable ({type(e).__name__})", unknown=True) from None
+
+    def _error(self, message: str, *, retryable: bool = False, unknown: bool = False) -> RemoteError:
+        """An error without the key, which a server may have repeated. Raise it `from None`: its cause may hold the key."""
+        key = _key(self._spec)
+        said = message.replace(key, HIDDEN) if key else message
+        return RemoteError(f"{self._spec.name}: {said}"[:500], retryable, unknown)
 
     def _connected(self) -> AsyncOpenAI:
         if self._client is None:
             import openai
 
-            key = os.environ.get(self._spec.key_env or "", "") or "none"
-            self._client = openai.AsyncOpenAI(api_key=key, base_url=self._spec.base_url, max_retries=0)
+            from swarm.engine import http
+
+            self._client = openai.AsyncOpenAI(
+                api_key=_key(self._spec) or "none",
+                base_url=self._spec.base_url,
+                max_retries=0,
+                http_client=http.client(MOST_BYTES),
+            )
+            if self._client.base_url.host != "api.openai.com":
+                self._client.organization = self._client.project = None  # from the environment, and nobody else's business
         return self._client
+
+
+def _key(spec: ModelSpec) -> str:
+    return os.environ.get(spec.key_env, "").strip() if spec.key_env else ""
+
+
+def _text(choices: Any) -> str:
+    match choices:
+        case [{"message": {"content": str(text)}}, *_]:
+            return text
+        case _:
+            return ""
 
 
 def _response_format(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +202,9 @@ def _response_format(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
         case "json_schema":
             wrapped = {"name": "answer", "schema": schema}
             return {"response_format": {"type": "json_schema", "json_schema": wrapped}}
-        case "json_object":
+        case "json_object with schema":  # llama.cpp, Together, Fireworks
             return {"response_format": {"type": "json_object", "schema": schema}}
+        case "json_object":
+            return {"response_format": {"type": "json_object"}}
         case _:
             return {}

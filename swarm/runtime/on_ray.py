@@ -7,6 +7,7 @@ asked, answered and paid is known to the dispatcher and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import Any
 
@@ -107,22 +108,25 @@ class RayRuntime:
     def _join(self) -> None:
         if self._joined:
             return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
-            if ray.is_initialized():
-                pass  # the caller's own connection; it stays his
-            elif self._address is None:
-                cpus = self._hosts * self._cpus
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-                self._owner = True
-            else:
-                ray.init(address=self._address, **quiet)
+            if not ray.is_initialized():  # else it is the caller's own connection, and stays his
+                self._connect()
                 self._owner = True
         except Exception as e:
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            raise LaunchError(f"cannot {where}: {str(e)[:300]}; try --runtime in-process") from e
+            remedy = "if its nodes ask for a token, set RAY_AUTH_MODE=token here too" if self._address else "try --runtime in-process"
+            raise LaunchError(f"cannot {where}: {str(e)[:300]}; {remedy}") from e
         self._joined = True
+
+    def _connect(self) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self._address is None:
+            cpus = self._hosts * self._cpus
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        else:
+            _take_own_token(self._address)
+            ray.init(address=self._address, **quiet)
 
     def _create(self, spec: HostSpec) -> Any:
         options: dict[str, Any] = {
@@ -142,6 +146,22 @@ class RayRuntime:
         wanted = f"{self._cpus} CPUs" + (f" and {self._memory / 2**30:.1f} GiB" if self._memory else "")
         have = f"{free.get('CPU', 0):g} CPUs and {free.get('memory', 0) / 2**30:.1f} GiB are free"
         return f"host {host!r} found no node with {wanted} within {PLACEMENT_TIMEOUT_S:.0f} s ({have}); lower runtime.hosts, cpus or memory"
+
+
+def _take_own_token(address: str) -> None:
+    """Join a cluster of this machine with this machine's token.
+
+    `ray start` asks for the token as soon as one exists here (ray ≥ 2.59 makes one for its first local cluster), but
+    `ray.init` with an address does not send it unless RAY_AUTH_MODE says so.
+    """
+    if address.rsplit(":", 1)[0] not in ("127.0.0.1", "localhost", ray.util.get_node_ip_address()):
+        return
+    try:
+        from ray._private.authentication import authentication_token_setup as setup
+    except ImportError:
+        return  # an older ray, which has no tokens
+    logging.getLogger(setup.__name__).setLevel(logging.ERROR)  # its advice is for who starts a cluster
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 async def _plain(reference: Any) -> Any:

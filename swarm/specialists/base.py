@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import jsonschema
+import msgspec
 
 from protocols.answers import Answer, Ask, Failed, Signals
 from protocols.packs import Example, Pack
+from swarm.config.schemas import Validator
 from swarm.engine.base import LanguageModel
 
 EMBEDDED = 1000  # characters of a text that are embedded; about the 256 tokens of the usual models' window
@@ -46,9 +47,19 @@ def text_of(pack: Pack, given: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def mean_length(examples: Sequence[Example], name: str) -> int:
-    """Characters of input `name`, on average over the examples."""
-    return sum(len(str(e.input.get(name, ""))) for e in examples) // max(1, len(examples))
+def n_bytes(text: str) -> int:
+    """Length in UTF-8: what a script needs in tokens goes with its bytes rather than with its characters."""
+    return len(text.encode(errors="surrogatepass"))
+
+
+def mean_bytes(examples: Sequence[Example], name: str) -> int:
+    """Bytes of input `name`, on average over the examples."""
+    return sum(n_bytes(str(e.input.get(name, ""))) for e in examples) // max(1, len(examples))
+
+
+def text_allowance(text: str, most: int) -> int:
+    """Tokens that reading `text` may take: one for every two bytes is plenty in any script; at most `most`."""
+    return min(most, n_bytes(text) // 2 + 8)
 
 
 def over_allowance(ask: Ask) -> Failed:
@@ -82,18 +93,15 @@ def agreement(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     return sum(_same(value, other.get(key)) for key, value in one.items()) / len(one)
 
 
-def parse_output(pack: Pack, text: str) -> dict[str, Any] | str:
-    """A model's JSON as the pack's output, or a sentence saying what is wrong with it."""
+def parse_output(schema: Validator, text: str) -> dict[str, Any] | str:
+    """A model's JSON as an output that satisfies `schema`, or a sentence saying what is wrong with it."""
     start, end = text.find("{"), text.rfind("}")
     try:
-        value = json.loads(text[start : end + 1])
-    except ValueError as e:
+        value: dict[str, Any] = msgspec.json.decode(text[start : end + 1].encode(), type=dict[str, Any])
+        msgspec.msgpack.encode(value)  # whole numbers beyond 64 bits could not travel
+    except (ValueError, OverflowError, RecursionError) as e:
         return f"not JSON: {e}"
-    try:
-        jsonschema.validate(value, pack.output_schema)
-    except jsonschema.ValidationError as e:
-        return f"does not satisfy the schema at {'/'.join(map(str, e.path)) or 'the top'}: {e.message}"
-    return dict(value)
+    return schema.problem(value) or value
 
 
 def gist(text: str) -> str:
@@ -103,14 +111,15 @@ def gist(text: str) -> str:
 
 def cut(text: str, model: LanguageModel, most: int) -> str:
     """`text` within `most` tokens: its beginning and its end, as requests stand at either."""
-    if len(text) <= most or model.count(text) <= most:
-        return text  # a token is at least one character of all but exotic texts, so the first test is cheap and safe
-    keep = max(1, min(len(text), most * 3))
-    while True:
-        short = f"{text[: keep // 2]} … {text[-(keep // 2) :]}"
-        if keep < 16 or model.count(short) <= most:
+    if n_bytes(text) <= most or model.count(text) <= most:  # a token is at least one byte
+        return text
+    keep = min(len(text), most * 3) // 2  # characters at each end
+    while keep > 0:
+        short = f"{text[:keep]} … {text[-keep:]}"
+        if model.count(short) <= most:
             return short
         keep = keep * 3 // 4
+    return ""
 
 
 def _folded(text: str) -> str:

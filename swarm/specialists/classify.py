@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.engine.base import Embedder, LanguageModel, Prompt, ScoreRequest, Turn
-from swarm.specialists.base import Rehearsed, cut, gist, mean_length, over_allowance, text_of
+from swarm.specialists.base import (
+    Rehearsed,
+    cut,
+    gist,
+    mean_bytes,
+    n_bytes,
+    over_allowance,
+    text_allowance,
+    text_of,
+)
 from swarm.specialists.examples import ExampleIndex
 
 MOST_OPTIONS = 16  # up to this many labels all are scored; of more, the nearest `SHORTLIST`
 SHORTLIST = 10
 SHOTS = 6
+SHOT_TOKENS = 120  # of an example
 TEXT_TOKENS = 600  # of a longer message the beginning and the end are read
 REHEARSALS = 40
 HEAD_SHARE = 1.0  # weight of the head's log-probabilities beside the model's own
@@ -29,7 +39,8 @@ HEAD_SHARE = 1.0  # weight of the head's log-probabilities beside the model's ow
 class HeadFit:
     """Softmax regression on embeddings: `weights` (labels x dimension), `bias` (labels).
 
-    `held_out[i]` are the probabilities of example i by a fit that had not seen it, in the order of `labels`.
+    `held_out[i]` are the probabilities of example i by a fit that had not seen it, in the order of `labels`; all zero
+    where a label has too few examples for such a fit.
     """
 
     labels: tuple[str, ...]
@@ -69,10 +80,10 @@ def fit_head(index: ExampleIndex, inverse_regularisation: float = 10.0, folds: i
 
 def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
     """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
-    shot = min(120, mean_length(pack.examples, pack.input[0]) // 3) + 12
-    labels = sum(len(label) // 3 + 3 for label in pack.labels) * 2
-    text = min(TEXT_TOKENS, len(text_of(pack, given)) // 2 + 8)
-    return 64 + len(pack.instructions) // 3 + labels + SHOTS * shot + text
+    shot = min(SHOT_TOKENS, mean_bytes(pack.examples, pack.input[0]) // 3) + 12
+    labels = sum(n_bytes(label) // 3 + 3 for label in pack.labels) * 2
+    text = text_allowance(text_of(pack, given), TEXT_TOKENS)
+    return 64 + n_bytes(pack.instructions) // 3 + labels + SHOTS * shot + text
 
 
 class Head:
@@ -92,13 +103,15 @@ class Head:
     async def rehearse(self) -> list[Rehearsed]:
         rehearsed = []
         for i, key in enumerate(self._index.keys):
-            if self._fit.held_out[i].any():
-                label, signals = self.held_out(i)
+            if said := self.held_out(i):
+                label, signals = said
                 rehearsed.append(Rehearsed(signals, label == key))
         return rehearsed
 
-    def held_out(self, i: int) -> tuple[str, Signals]:
-        """What this head would have said of example `i` without having seen it."""
+    def held_out(self, i: int) -> tuple[str, Signals] | None:
+        """What this head would have said of example `i` without having seen it, or None if nobody can say."""
+        if not self._fit.held_out[i].any():
+            return None
         return self._judge(self._fit.held_out[i], self._index.cosines(self._index.vectors[i], without=i))
 
     def _judge(self, p: NDArray[np.float32], cosines: NDArray[np.float32]) -> tuple[str, Signals]:
@@ -131,19 +144,16 @@ class Chooser:
     async def rehearse(self) -> list[Rehearsed]:
         """On the examples that the head is least sure of: those are the ones this tier will be asked about."""
         order = list(range(len(self._index.keys)))
-        if self._head is not None:
-            head = self._head
-            order.sort(key=lambda i: head.held_out(i)[1].p or 0.0)
+        said = {i: self._head.held_out(i) if self._head is not None else None for i in order}
+        if any(said.values()):
+            order.sort(key=lambda i: s[1].p or 0.0 if (s := said[i]) else 0.0)
         else:
             order = order[:: max(1, len(order) // REHEARSALS)]
-        return list(await asyncio.gather(*(self._rehearse_one(i) for i in order[:REHEARSALS])))
+        return list(await asyncio.gather(*(self._rehearse_one(i, said[i]) for i in order[:REHEARSALS])))
 
-    async def _rehearse_one(self, i: int) -> Rehearsed:
+    async def _rehearse_one(self, i: int, said: tuple[str, Signals] | None) -> Rehearsed:
         example = self._pack.examples[i]
-        earlier: tuple[Earlier, ...] = ()
-        if self._head is not None:
-            label, signals = self._head.held_out(i)
-            earlier = (Earlier("head", {"label": label}, signals),)
+        earlier = (Earlier("head", {"label": said[0]}, said[1]),) if said else ()
         ask = Ask(
             id=f"rehearsal-{i}", task="", step="", specialist=self._pack.name, tier=self._tier, input=example.input,
             max_tokens=100_000, earlier=earlier,
@@ -180,17 +190,19 @@ class Chooser:
         return sum(self._label_tokens[label] for label in labels)
 
     def _prompt(self, text: str, cosines: NDArray[np.float32], labels: list[str], most: int) -> Prompt | None:
-        """The prompt with as many examples as the allowance takes, or None if not even the message fits."""
-        message = cut(text, self._model, TEXT_TOKENS)
+        """The prompt with as many examples as the allowance takes, or None if not even a short message fits."""
         system = self._pack.instructions.strip()
         if len(labels) == len(self._pack.labels):
             system += "\nLabels: " + ", ".join(spoken(label) for label in labels)
-        room = most - self._option_tokens(labels) - 24
+        room = most - self._option_tokens(labels) - self._model.count(system) - 24  # for chat markup and "Label:"
+        if room < 24:
+            return None
+        message = cut(text, self._model, min(TEXT_TOKENS, room - 8))
         for shots in (SHOTS, SHOTS // 2, 1, 0):
-            cases = [_case(cut(text_of(self._pack, e.input), self._model, 120), str(e.output["label"]))
+            cases = [_case(cut(text_of(self._pack, e.input), self._model, SHOT_TOKENS), str(e.output["label"]))
                      for e in self._index.nearest(cosines, shots, per_key=2)]  # fmt: skip
             user = "\n\n".join([*cases, f"Message: {message}"])
-            if self._model.count(system) + self._model.count(user) <= room:
+            if self._model.count(user) <= room:
                 return Prompt((Turn("system", system), Turn("user", user)), answer_start="Label:", shared=1)
         return None
 

@@ -28,6 +28,8 @@ class ExampleIndex:
 
     def cosines(self, vector: NDArray[np.float32], without: int | None = None) -> NDArray[np.float32]:
         """Cosine of `vector` to every example, -1 for the one left out."""
+        if not self.pack.examples:
+            return np.zeros(0, np.float32)
         cosines: NDArray[np.float32] = self.vectors @ vector
         if without is not None:
             cosines[without] = -1.0
@@ -42,7 +44,7 @@ class ExampleIndex:
         """The `n` nearest examples, at most `per_key` with the same output, the nearest last (next to the question)."""
         chosen: list[Example] = []
         taken: dict[str, int] = {}
-        for i in np.argsort(-cosines):
+        for i in np.argsort(-cosines, kind="stable"):
             if len(chosen) == n or cosines[i] <= -1.0:
                 break
             key = self.keys[i]

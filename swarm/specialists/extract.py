@@ -10,6 +10,7 @@ from typing import Any
 
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
+from swarm.config.schemas import Validator, properties
 from swarm.engine.base import Embedder, Generated, GenerateRequest, LanguageModel, Prompt, Turn
 from swarm.specialists.base import (
     Rehearsed,
@@ -17,24 +18,28 @@ from swarm.specialists.base import (
     cut,
     failed_checks,
     gist,
-    mean_length,
+    mean_bytes,
+    n_bytes,
     over_allowance,
     parse_output,
+    text_allowance,
     text_of,
 )
 from swarm.specialists.examples import ExampleIndex
 
 SHOTS = 3
+SHOT_TOKENS = 160  # of an example's text
 TEXT_TOKENS = 600
 REHEARSALS = 24
+MARKUP = 8  # tokens that a chat format may add to a turn
 _TELLING = re.compile(r"\d[\d.,:/-]*|[€$£¥]")  # what a field is likely to be made of
 
 
 def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
     """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
-    shot = min(160, mean_length(pack.examples, pack.input[0]) // 3) + pack.max_tokens // 2 + 24
-    text = min(TEXT_TOKENS, len(text_of(pack, given)) // 2 + 8)
-    return 64 + len(pack.instructions) // 3 + SHOTS * shot + text + pack.max_tokens
+    shot = min(SHOT_TOKENS, mean_bytes(pack.examples, pack.input[0]) // 3) + pack.max_tokens // 2 + 24
+    text = text_allowance(text_of(pack, given), TEXT_TOKENS)
+    return 64 + n_bytes(pack.instructions) // 3 + SHOTS * shot + text + pack.max_tokens
 
 
 class Patterns:
@@ -46,20 +51,25 @@ class Patterns:
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
+        self._schema = Validator(pack.output_schema)
         self._patterns = {field: [re.compile(p) for p in patterns] for field, patterns in pack.patterns.items()}
 
     async def answer(self, ask: Ask) -> Answer | Failed:
-        return self._extract(ask.id, text_of(self._pack, ask.input))
+        answer = self._extract(ask.id, text_of(self._pack, ask.input))
+        if problem := self._schema.problem(answer.output):
+            return Failed(id=ask.id, reason="invalid_output", detail=f"patterns of pack {self._pack.name!r}: {problem}")
+        return answer
 
     async def rehearse(self) -> list[Rehearsed]:
         rehearsed = []
         for example in self._pack.examples:
             answer = self._extract("", text_of(self._pack, example.input))
-            rehearsed.append(Rehearsed(answer.signals, agreement(example.output, answer.output) == 1.0))
+            if self._schema.problem(answer.output) is None:
+                rehearsed.append(Rehearsed(answer.signals, agreement(example.output, answer.output) == 1.0))
         return rehearsed
 
     def _extract(self, id: str, text: str) -> Answer:
-        output: dict[str, Any] = dict.fromkeys(self._pack.output_schema.get("properties", {}))
+        output: dict[str, Any] = dict.fromkeys(properties(self._pack.output_schema))
         covered = [False] * len(text)
         for field, patterns in self._patterns.items():
             match = next((m for p in patterns if (m := p.search(text))), None)
@@ -80,6 +90,7 @@ class Filler:
         self, pack: Pack, tier: str, model: LanguageModel, index: ExampleIndex, embedder: Embedder | None
     ) -> None:
         self._pack = pack
+        self._schema = Validator(pack.output_schema)
         self._tier = tier
         self._model = model
         self._index = index
@@ -113,13 +124,16 @@ class Filler:
             chosen = self._index.nearest(self._index.cosines(vector, without), SHOTS)
         turns = []
         for example in chosen:
-            turns.append(Turn("user", f"Message: {cut(text_of(self._pack, example.input), self._model, 160)}"))
+            turns.append(Turn("user", f"Message: {cut(text_of(self._pack, example.input), self._model, SHOT_TOKENS)}"))
             turns.append(Turn("assistant", json.dumps(example.output, ensure_ascii=False, separators=(",", ":"))))
         return turns
 
     async def _fill(self, ask: Ask, text: str, shots: list[Turn]) -> Answer | Failed:
         system = Turn("system", self._pack.instructions.strip())
-        question = Turn("user", f"Message: {cut(text, self._model, TEXT_TOKENS)}")
+        room = ask.max_tokens - self._pack.max_tokens - self._model.count(system.text) - 2 * MARKUP
+        if room < 24:
+            return over_allowance(ask)
+        question = Turn("user", f"Message: {cut(text, self._model, min(TEXT_TOKENS, room - 8))}")
         while not self._fits(ask, (system, *shots, question)):
             if not shots:
                 return over_allowance(ask)
@@ -132,15 +146,17 @@ class Filler:
         return self._judge(ask, text, generated)
 
     def _fits(self, ask: Ask, turns: tuple[Turn, ...]) -> bool:
-        return sum(self._model.count(t.text) + 8 for t in turns) + self._pack.max_tokens <= ask.max_tokens
+        return sum(self._model.count(t.text) + MARKUP for t in turns) + self._pack.max_tokens <= ask.max_tokens
 
     def _judge(self, ask: Ask, text: str, generated: Generated) -> Answer | Failed:
         usage = Usage(tokens_in=generated.tokens_in, tokens_out=generated.tokens_out)
         logprobs = generated.logprobs or (0.0,)
-        output = parse_output(self._pack, generated.text)
+        output = parse_output(self._schema, generated.text)
         signals = Signals(mean_logprob=sum(logprobs) / len(logprobs), min_logprob=min(logprobs))
         if generated.finish == "length" or isinstance(output, str):
-            detail = f"cut at {self._pack.max_tokens} tokens" if isinstance(output, dict) else output
+            detail = output if isinstance(output, str) else ""
+            if generated.finish == "length":
+                detail = f"no end within {self._pack.max_tokens} tokens; raise max_tokens of pack {self._pack.name!r}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage, signals=signals)
         return Answer(
             id=ask.id,

@@ -8,8 +8,9 @@ from typing import Any
 
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
+from swarm.config.schemas import Validator
 from swarm.engine.base import GenerateRequest, LanguageModel, Prompt, Turn
-from swarm.specialists.base import Rehearsed, cut, over_allowance, text_of
+from swarm.specialists.base import Rehearsed, cut, n_bytes, over_allowance, text_allowance, text_of
 
 TEXT_TOKENS = 400
 _PLACE = re.compile(r"\{\{|\}\}|\{(?P<name>[a-z_][a-z0-9_.]*)(?:\|(?P<fallback>[^{}]*))?\}", re.IGNORECASE)
@@ -17,9 +18,9 @@ _PLACE = re.compile(r"\{\{|\}\}|\{(?P<name>[a-z_][a-z0-9_.]*)(?:\|(?P<fallback>[
 
 def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
     """Language-model tokens that the small tier may use for this input."""
-    known = sum(len(str(v)) for k, v in given.items() if k != pack.input[0])
-    text = min(TEXT_TOKENS, len(text_of(pack, given)) // 2 + 8)
-    return 64 + len(pack.instructions) // 3 + known + text + pack.max_tokens
+    known = n_bytes(_known(pack, given))
+    text = text_allowance(text_of(pack, given), TEXT_TOKENS)
+    return 64 + n_bytes(pack.instructions) // 3 + known + text + pack.max_tokens
 
 
 def fill(template: str, given: Mapping[str, Any]) -> str:
@@ -41,14 +42,17 @@ class Templates:
     def __init__(self, pack: Pack) -> None:
         assert pack.templates is not None
         self._pack = pack
+        self._schema = Validator(pack.output_schema)
         self._templates = pack.templates
 
     async def answer(self, ask: Ask) -> Answer | Failed:
         chosen = str(ask.input.get(self._templates.by))
         if chosen in self._templates.generate_for:
             return Failed(id=ask.id, reason="declined", detail=f"the pack asks for a written text for {chosen!r}")
-        text = fill(self._templates.choose.get(chosen, self._templates.default), ask.input)
-        return Answer(id=ask.id, output={"text": text}, signals=Signals(p=1.0))
+        output = {"text": fill(self._templates.choose.get(chosen, self._templates.default), ask.input)}
+        if problem := self._schema.problem(output):
+            return Failed(id=ask.id, reason="invalid_output", detail=f"the template of {chosen!r}: {problem}")
+        return Answer(id=ask.id, output=output, signals=Signals(p=1.0))
 
     async def rehearse(self) -> list[Rehearsed]:
         return []
@@ -59,10 +63,11 @@ class Writer:
 
     def __init__(self, pack: Pack, model: LanguageModel) -> None:
         self._pack = pack
+        self._schema = Validator(pack.output_schema)
         self._model = model
 
     async def answer(self, ask: Ask) -> Answer | Failed:
-        known = "\n".join(f"{k}: {v}" for k, v in ask.input.items() if k != self._pack.input[0] and v)
+        known = _known(self._pack, ask.input)
         room = ask.max_tokens - self._pack.max_tokens - self._model.count(self._pack.instructions + known) - 32
         if room < 16:
             return over_allowance(ask)
@@ -76,15 +81,23 @@ class Writer:
         if generated.finish == "length" or not generated.text.strip():
             detail = f"no end within {self._pack.max_tokens} tokens; raise max_tokens of pack {self._pack.name!r}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage)
+        output = {"text": generated.text.strip()}
+        if problem := self._schema.problem(output):
+            return Failed(id=ask.id, reason="invalid_output", detail=problem, usage=usage)
         return Answer(
             id=ask.id,
-            output={"text": generated.text.strip()},
+            output=output,
             usage=usage,
             signals=Signals(mean_logprob=sum(logprobs) / len(logprobs), min_logprob=min(logprobs)),
         )
 
     async def rehearse(self) -> list[Rehearsed]:
         return []
+
+
+def _known(pack: Pack, given: Mapping[str, Any]) -> str:
+    """The inputs besides the text, as lines."""
+    return "\n".join(f"{k}: {v}" for k, v in given.items() if k != pack.input[0] and v)
 
 
 def _lookup(name: str, given: Mapping[str, Any]) -> Any:

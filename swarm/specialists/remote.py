@@ -6,6 +6,7 @@ import json
 
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
+from swarm.config.schemas import Validator
 from swarm.engine.remote import RemoteModel
 from swarm.specialists.base import Rehearsed, failed_checks, parse_output, text_of
 
@@ -19,14 +20,14 @@ def messages(pack: Pack, given: dict[str, object]) -> list[dict[str, str]]:
     if pack.labels:
         rules.append("Labels:\n" + "\n".join(f"- {label}: {meaning}" for label, meaning in pack.labels.items()))
     rules.append("Answer with one JSON object that satisfies this JSON Schema, and nothing else:")
-    rules.append(json.dumps(pack.output_schema, ensure_ascii=False))
+    rules.append(_json(pack.output_schema))
     chat = [{"role": "system", "content": "\n\n".join(rules)}]
     step = max(1, len(pack.examples) // SHOTS)
     for example in pack.examples[::step][:SHOTS]:
-        chat.append({"role": "user", "content": json.dumps(example.input, ensure_ascii=False)})
-        chat.append({"role": "assistant", "content": json.dumps(example.output, ensure_ascii=False)})
+        chat.append({"role": "user", "content": _json(example.input)})
+        chat.append({"role": "assistant", "content": _json(example.output)})
     shown = {k: v[:_MOST_TEXT] if isinstance(v, str) else v for k, v in given.items()}
-    return [*chat, {"role": "user", "content": json.dumps(shown, ensure_ascii=False)}]
+    return [*chat, {"role": "user", "content": _json(shown)}]
 
 
 class Remote:
@@ -34,6 +35,7 @@ class Remote:
 
     def __init__(self, pack: Pack, model: RemoteModel) -> None:
         self._pack = pack
+        self._schema = Validator(pack.output_schema)
         self._model = model
 
     async def answer(self, ask: Ask) -> Answer | Failed:
@@ -42,11 +44,11 @@ class Remote:
             messages(self._pack, ask.input), self._pack.output_schema, self._pack.max_tokens, timeout_s
         )
         usage = Usage(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out, micro_usd=reply.micro_usd)
-        output = parse_output(self._pack, reply.text)
+        output = parse_output(self._schema, reply.text)
         if isinstance(output, str):
             return Failed(id=ask.id, reason="invalid_output", detail=output, retryable=True, usage=usage)
         label = output.get("label")
-        if self._pack.labels and label not in self._pack.labels:
+        if self._pack.labels and not (isinstance(label, str) and label in self._pack.labels):
             detail = f"{label!r} is none of the labels of pack {self._pack.name!r}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, retryable=True, usage=usage)
         checks = failed_checks(self._pack, output, text_of(self._pack, ask.input))
@@ -55,3 +57,8 @@ class Remote:
 
     async def rehearse(self) -> list[Rehearsed]:
         return []
+
+
+def _json(value: object) -> str:
+    """`value` as JSON that can be sent: half a surrogate pair, which UTF-8 cannot write, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()

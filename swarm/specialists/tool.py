@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jsonschema
+import msgspec
 
 from protocols.answers import Answer, Ask, Failed, Signals
 from protocols.packs import Pack
+from swarm.config.schemas import Validator
 from swarm.errors import PackError
 from swarm.specialists.base import Rehearsed
+
+Run = Callable[..., Any]
 
 
 class Tool:
@@ -23,33 +27,49 @@ class Tool:
 
     def __init__(self, pack: Pack, path: Path) -> None:
         self._pack = pack
+        self._schema = Validator(pack.output_schema)
         self._run = _load(pack, path)
 
     async def answer(self, ask: Ask) -> Answer | Failed:
-        try:
-            output = await asyncio.to_thread(self._run, **ask.input)
-        except Exception as e:
-            detail = f"tools.py of pack {self._pack.name!r} raised {type(e).__name__}: {e}"
+        output, error = await asyncio.to_thread(_call, self._run, ask.input)
+        if error is not None:
+            detail = f"tools.py of pack {self._pack.name!r} raised {type(error).__name__}: {error}"
             return Failed(id=ask.id, reason="tool_error", detail=detail[:500])
-        if inspect.isawaitable(output):
-            output = await output
-        try:
-            jsonschema.validate(output, self._pack.output_schema)
-        except jsonschema.ValidationError as e:
-            return Failed(id=ask.id, reason="invalid_output", detail=f"pack {self._pack.name!r}: {e.message}")
+        if problem := self._schema.problem(output):
+            return Failed(id=ask.id, reason="invalid_output", detail=f"pack {self._pack.name!r}: {problem}")
         return Answer(id=ask.id, output=output, signals=Signals(p=1.0))
 
     async def rehearse(self) -> list[Rehearsed]:
         return []
 
 
-def _load(pack: Pack, path: Path) -> Callable[..., Any]:
+def _call(run: Run, given: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+    """What `run` returns, as plain data that can travel, or what it raises.
+
+    As a value, because an exception such as `StopIteration` or `SystemExit` must not reach the event loop.
+    """
+    try:
+        output = run(**given)
+        if inspect.iscoroutine(output):
+            output = asyncio.run(output)
+        plain = msgspec.to_builtins(output)
+        msgspec.msgpack.encode(plain)
+        return plain, None
+    except BaseException as e:
+        return None, e
+
+
+def _load(pack: Pack, path: Path) -> Run:
     source = path.read_bytes()
     if hashlib.sha256(source).hexdigest() != pack.tools_sha256:
         raise PackError(f"{path}: not the tools.py that the swarm was loaded with; put the same pack on every machine")
-    module = ModuleType(f"swarm_pack_{pack.name}")
+    module = ModuleType(f"swarm_pack_{pack.name}_{pack.tools_sha256[:12]}")
     module.__file__ = str(path)
-    exec(compile(source, str(path), "exec"), module.__dict__)
+    sys.modules[module.__name__] = module  # where dataclasses and their like look for a class's module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except Exception as e:
+        raise PackError(f"{path}: cannot be run: {type(e).__name__}: {e}") from e
     run = getattr(module, "run", None)
     if not callable(run):
         raise PackError(f"{path}: defines no function 'run'; a tool pack needs run(**inputs) -> dict")

@@ -1,8 +1,14 @@
-"""The engine against the plainest possible evaluation: one prompt, one option, one token at a time."""
+"""The engine against the plainest possible evaluation: one prompt, one option, one token at a time.
+
+The models' weights are unpacked to 32 bits first. With quantised weights activations are rounded to 8 bits, and
+llama.cpp's own answers move by up to 0.7 nats between batch shapes and attention kernels: no mistake of ours smaller
+than that could be seen. With 32-bit weights only the 16-bit KV memory rounds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +22,7 @@ from swarm.engine.llama.model import Model
 
 pytestmark = pytest.mark.live
 
+TOLERANCE = 0.05  # nats, of a sum over one to four tokens; 0.036 was the most seen with a 16-bit memory
 OPTIONS = (" card_lost", " card_arrival", " top_up", " lost", " exchange_rate", " card")
 SYSTEM = Turn("system", "You sort the messages of a bank's customers. Choose the label that fits best. " * 6)
 MESSAGES = ("I lost my card.", "When does my new card come? It has been two weeks.", "Why did my top up fail?", "¿Qué?")
@@ -23,29 +30,27 @@ MESSAGES = ("I lost my card.", "When does my new card come? It has been two week
 
 @dataclass(frozen=True)
 class Family:
-    """One model with its chat format, opened three ways.
-
-    `tolerance`: nats by which sums of two to four log-probabilities may differ between batches of different shapes.
-    Quantised matrix products, flash attention and an f16 memory round differently when the batch has another size.
-    """
+    """One model with its chat format, opened three ways."""
 
     spec: EngineSpec
     engine: LlamaEngine
     model: Model
     plain: llama_cpp.Llama
-    tolerance: float
 
-    def alone(self, prompt: Prompt, option: str) -> float:
-        """Log-probability of `option`, by a context of its own that reads token by token."""
+    def alone(self, prompt: Prompt, options: tuple[str, ...]) -> list[float]:
+        """Log-probability of each option, by a context of its own that reads the options token by token."""
         shared, rest = self.model.render(prompt)
         self.plain.reset()
-        total = 0.0
-        tokens = shared + rest
-        for token in self.model.tokenise(option):
-            row = self.logits(tokens)
-            total += float(row[token] - row.max() - np.log(np.exp(row - row.max()).sum()))
-            tokens = [token]
-        return total
+        start = self.logits(shared + rest)
+        result = []
+        for option in options:
+            self.plain.n_tokens = len(shared + rest)
+            row, total = start, 0.0
+            for token in self.model.tokenise(option):
+                total += float(row[token] - row.max() - np.log(np.exp(row - row.max()).sum()))
+                row = self.logits([token])
+            result.append(total)
+        return result
 
     def logits(self, tokens: list[int]) -> np.ndarray:
         self.plain.eval(tokens)
@@ -54,18 +59,19 @@ class Family:
 
 
 @pytest.fixture(scope="module", params=["smollm2", "gemma"])
-def family(request: pytest.FixtureRequest) -> Iterator[Family]:
-    path = request.getfixturevalue(f"{request.param}_path")
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
+    packed = request.getfixturevalue(f"{request.param}_path")
+    path = str(tmp_path_factory.mktemp("unpacked") / "model.gguf")
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype, parameters.allow_requantize = llama_cpp.LLAMA_FTYPE_ALL_F32, True
+    assert llama_cpp.llama_model_quantize(packed.encode(), path.encode(), ctypes.byref(parameters)) == 0
     spec = EngineSpec(path, {"smollm2": "chatml", "gemma": "gemma"}[request.param], threads=2, context=2048)
-    plain = llama_cpp.Llama(path, n_ctx=512, n_threads=2, n_threads_batch=2, verbose=False)
-    found = Family(spec, LlamaEngine.open(spec), Model.load(spec), plain, tolerance=TOLERANCE[request.param])
+    plain = llama_cpp.Llama(path, n_ctx=1024, n_threads=2, n_threads_batch=2, verbose=False)
+    found = Family(spec, LlamaEngine.open(spec), Model.load(spec), plain)
     yield found
     found.engine.close()
     found.model.close()
     plain.close()
-
-
-TOLERANCE = {"smollm2": 0.1, "gemma": 0.1}
 
 
 def asked(message: str, shared: int = 1) -> ScoreRequest:
@@ -76,21 +82,29 @@ async def test_scores_equal_the_plainest_evaluation(family: Family) -> None:
     """Prefix, forks, lanes and batching give each option the log-probability that reading it alone gives."""
     requests = [asked(message) for message in MESSAGES]
     scored = await asyncio.gather(*map(family.engine.score, requests))
-    expected = [[family.alone(request.prompt, option) for option in OPTIONS] for request in requests]
+    expected = [family.alone(request.prompt, OPTIONS) for request in requests]
     difference = np.abs(np.array([s.logprobs for s in scored]) - expected)
-    print(family.spec.path, "against alone", difference.max())
-    assert difference.max() < family.tolerance
+    assert difference.max() < TOLERANCE
     assert [int(np.argmax(s.logprobs)) for s in scored] == [int(np.argmax(row)) for row in expected]
 
 
+async def test_a_prefix_longer_than_the_sliding_window_is_forked_rightly(family: Family) -> None:
+    """Gemma's local layers look 512 tokens back: forks of a longer prefix still see what a fresh context sees."""
+    long = Turn("system", SYSTEM.text * 6)
+    requests = [ScoreRequest(Prompt((long, Turn("user", message)), "Label:", 1), OPTIONS) for message in MESSAGES[:2]]
+    scored = await asyncio.gather(*map(family.engine.score, requests))
+    assert min(s.tokens_cached + s.tokens_in for s in scored) > 600
+    difference = np.abs(np.array(scored[1].logprobs) - family.alone(requests[1].prompt, OPTIONS))
+    assert difference.max() < TOLERANCE
+
+
 async def test_a_request_scores_the_same_alone_and_among_others(family: Family) -> None:
-    """The answers of 32 requests in one batch are those that each gets by itself."""
-    requests = [asked(f"{message} ({index})") for index in range(8) for message in MESSAGES]
+    """The answers of 16 requests in one batch are those that each gets by itself."""
+    requests = [asked(f"{message} ({index})") for index in range(4) for message in MESSAGES]
     together = await asyncio.gather(*map(family.engine.score, requests))
-    alone = [await family.engine.score(request) for request in requests[:8]]
-    difference = np.abs(np.array([s.logprobs for s in together[:8]]) - [s.logprobs for s in alone])
-    print(family.spec.path, "together against alone", difference.max())
-    assert difference.max() < family.tolerance
+    alone = [await family.engine.score(request) for request in requests[:4]]
+    difference = np.abs(np.array([s.logprobs for s in together[:4]]) - [s.logprobs for s in alone])
+    assert difference.max() < TOLERANCE
 
 
 async def test_a_cached_prefix_changes_nothing_but_the_count(family: Family) -> None:
@@ -100,7 +114,7 @@ async def test_a_cached_prefix_changes_nothing_but_the_count(family: Family) -> 
     assert second.tokens_cached > 80
     assert second.tokens_in + second.tokens_cached == unshared.tokens_in
     assert unshared.tokens_cached == 0
-    assert second.logprobs == pytest.approx(unshared.logprobs, abs=family.tolerance)
+    assert second.logprobs == pytest.approx(unshared.logprobs, abs=TOLERANCE)
     assert first.lengths == tuple(family.engine.count(option) for option in OPTIONS)
 
 
@@ -113,17 +127,16 @@ async def test_a_long_prompt_in_pieces_scores_like_in_one(family: Family) -> Non
         small.close()
     whole = [await family.engine.score(asked(message)) for message in MESSAGES]
     difference = np.abs(np.array([s.logprobs for s in pieces]) - [s.logprobs for s in whole])
-    print(family.spec.path, "in pieces", difference.max())
-    assert difference.max() < family.tolerance
+    assert difference.max() < TOLERANCE
 
 
 async def test_more_options_than_lanes_are_all_scored(family: Family) -> None:
-    """150 options, more than there are sequences for, are scored in waves, each as it is in a short list."""
-    options = tuple(f" {name}_{number}_x" for number in range(50) for name in ("card", "rate", "pin"))
+    """75 options, more than may share a step, are scored in waves, each as it is in a short list."""
+    options = tuple(f" {name}_{number}_x" for number in range(25) for name in ("card", "rate", "pin"))
     prompt = asked("I lost my card.").prompt
     scored = await family.engine.score(ScoreRequest(prompt, options))
-    some = await family.engine.score(ScoreRequest(prompt, options[::40]))
-    assert some.logprobs == pytest.approx(scored.logprobs[::40], abs=family.tolerance)
+    some = await family.engine.score(ScoreRequest(prompt, options[::20]))
+    assert some.logprobs == pytest.approx(scored.logprobs[::20], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +166,6 @@ async def test_greedy_text_equals_that_of_the_high_level_library(family: Family)
         for token in mine:
             runner_up, best = np.sort(row)[-2:]
             if int(np.argmax(row)) != token:
-                assert best - runner_up < family.tolerance, f"{generated.text!r}: a clear favourite was not taken"
+                assert best - runner_up < TOLERANCE, f"{generated.text!r}: a clear favourite was not taken"
                 break
             row = family.logits([token])

@@ -1,0 +1,32 @@
+"""The run's holds: taken from the store, waited for while those of others stand in the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from protocols.ids import AttemptId, RunId, TaskId
+from protocols.money import Amount
+from swarm.state.base import Refusal, Store
+
+
+class Holds:
+    """Shared by all tasks of a run, on one event loop."""
+
+    def __init__(self, store: Store, run: RunId) -> None:
+        self._store = store
+        self._run = run
+        self._ended = asyncio.Event()
+
+    async def take(self, attempt: AttemptId, task: TaskId, amount: Amount) -> Refusal | None:
+        """Hold `amount`, or say why not. Waits while other holds stand in the way: they may settle for less."""
+        while True:
+            ended = self._ended
+            refusal = await self._store.hold(attempt, self._run, task, amount)
+            if refusal is None or not refusal.passing:
+                return refusal
+            await ended.wait()
+
+    def ended(self) -> None:
+        """Holds have ended: those who wait for room may try again."""
+        self._ended.set()
+        self._ended = asyncio.Event()

@@ -1,0 +1,31 @@
+"""What all tasks of a run share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from protocols.control import Calibration
+from protocols.events import Event
+from protocols.ids import RunId
+from swarm.bus.bus import Bus
+from swarm.dispatch.accounts import Estimator
+from swarm.plan.plan import Plan
+from swarm.state.base import Store
+
+Publish = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Handed in, so that a test can hold each part."""
+
+    run: RunId
+    plan: Plan
+    bus: Bus
+    store: Store
+    estimator: Estimator
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # "specialist/tier" -> map
+    unavailable: Mapping[str, str] = field(default_factory=dict)  # tier -> why it cannot be asked
+    clock: Callable[[], float] = time.monotonic

@@ -1,0 +1,58 @@
+"""An HTTP client for answers from outside: it reads no more than it may, unpacks nothing, and is sent nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+
+CONNECT_S = 5.0  # longest wait for a connection: a server that does not take one has billed nothing
+
+
+class Unreadable(httpx2.RequestError):
+    """The answer is larger than allowed, or packed although it was asked for plain."""
+
+
+def client(most_bytes: int) -> httpx2.AsyncClient:
+    """A client whose answers hold at most `most_bytes`; more raises `Unreadable`, with the rest unread."""
+
+    async def bound(response: httpx2.Response) -> None:
+        packed = response.headers.get("content-encoding", "identity")
+        if packed.lower() != "identity":  # a small packed body may be a very large one
+            raise Unreadable(f"the answer is packed ({packed[:20]}), and plain was asked for")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream, most_bytes)
+
+    return httpx2.AsyncClient(
+        headers={"Accept-Encoding": "identity"}, follow_redirects=False, event_hooks={"response": [bound]}
+    )
+
+
+def timeouts(limit_s: float) -> httpx2.Timeout:
+    """Limits for a call that its caller ends after `limit_s`: only the wait for a connection ends before that."""
+    connect_s = min(CONNECT_S, limit_s / 2)
+    return httpx2.Timeout(None, connect=connect_s, pool=connect_s)
+
+
+def unsent(error: BaseException | None) -> bool:
+    """Whether a call failed before the server had seen it."""
+    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A stream that ends with `Unreadable` after `most` bytes."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
+        self._stream = stream
+        self._most = most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        n_bytes = 0
+        async for chunk in self._stream:
+            n_bytes += len(chunk)
+            if n_bytes > self._most:
+                raise Unreadable(f"the answer is larger than {self._most:,} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
