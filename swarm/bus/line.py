@@ -38,28 +38,65 @@ class Line:
     serves: Serves
     give_up: Callable[[Pending, Failed], None]
     clock: Callable[[], float]
-    outbox: deque[Pending | Cancel] = field(default_factory=deque)
     unanswered: int = 0
     answered: int = 0
     deaths: list[float] = field(default_factory=list)
+    _outbox: deque[Pending | Cancel] = field(default_factory=deque)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, *waiting: Pending) -> None:
-        self.outbox.extend(waiting)
+    def put(self, waiting: Pending) -> None:
+        self._outbox.append(waiting)
         self._filled.set()
 
     def cancel(self, id: AttemptId) -> None:
         """Goes before the asks that wait for room, as it makes some."""
-        self.outbox.appendleft(Cancel(id=id))
+        self._outbox.appendleft(Cancel(id=id))
         self._filled.set()
 
+    def clear(self) -> None:
+        self._outbox.clear()
+
     async def send(self) -> None:
-        """Send what waits, for ever. Raises `HostLost`."""
+        """Send what waits, for ever. Raises `HostLost`, and whatever else the link raises for all that it is given."""
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while self.outbox:
-                batch = [self.outbox.popleft() for _ in range(min(BATCH, len(self.outbox)))]
-                sent = {e: item for item in batch if (e := self._envelope(item)) is not None}
-                refused = await self._deliver(list(sent))
-    	        ...
+            while self._outbox:
+                batch = [self._outbox.popleft() for _ in range(min(BATCH, len(self._outbox)))]
+                wanted = [item for item in batch if isinstance(item, Cancel) or not item.reply.done()]
+                for item in wanted:
+                    if isinstance(item, Pending):
+                        item.deliveries += 1
+                if refused := await self._deliver(wanted):
+                    await self._put_back(wanted, {r.id: r for r in refused})
+
+    async def _deliver(self, batch: list[Pending | Cancel]) -> list[Overloaded]:
+        """All of `batch` in one call. One that cannot be sent at all is given up and holds up no other."""
+        if not batch:
+            return []
+        try:
+            return await self.link.deliver([self._envelope(item) for item in batch])
+        except HostLost:
+            raise
+        except Exception as e:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return [*await self._deliver(batch[:half]), *await self._deliver(batch[half:])]
+            if isinstance(batch[0], Pending) and not batch[0].reply.done():
+                failed = Failed(id=batch[0].ask.id, reason="error", detail=f"cannot be sent: {e}")
+                self.give_up(batch[0], failed)
+            return []
+
+    def _envelope(self, item: Pending | Cancel) -> Envelope:
+        if isinstance(item, Cancel):
+            return Envelope(to=self.link.host, sender="dispatcher", body=item)
+        left = None if item.due is None else max(0, int((item.due - self.clock()) * 1000))
+        ask = item.ask if left is None else msgspec.structs.replace(item.ask, left_ms=left)
+        return Envelope(to=self.link.host, sender="dispatcher", body=ask, delivery=item.deliveries)
+
+    async def _put_back(self, batch: list[Pending | Cancel], refused: dict[AttemptId, Overloaded]) -> None:
+        again = [item for item in batch if isinstance(item, Pending) and item.ask.id in refused]
+        for pending in again:
+            pending.deliveries -= 1  # it was not taken, so it was not delivered
+        self._outbox.extendleft(reversed(again))
+        await asyncio.sleep(max(r.retry_ms for r in refused.values()) / 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,10 +36,8 @@ class RayLink:
         return envelope.body
 
     async def close(self) -> None:
-        try:
+        with contextlib.suppress(RayError):  # it is gone already, which is what was wanted
             ray.kill(self._actor)
-        except RayError:
-            pass  # it is gone already, which is what was wanted
 
     async def _call(self, method: Any, *args: bytes) -> bytes:
         try:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+import math
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from swarm.errors import SwarmError
+
 LONGEST = 4 * 1024 * 1024  # bytes of a line
+AHEAD = 64  # lines that are read before they are wanted
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,7 @@ def read_line(source: IO[bytes], number: int) -> Line | None:
             while raw and not raw.endswith(b"\n"):
                 raw = source.readline(LONGEST)
             return Line(number, None, f"longer than {LONGEST:,} bytes")
+        raw = raw.removeprefix(BOM) if number == 1 else raw
         if raw.strip():
             return _parsed(raw, number)
         number += 1
@@ -38,6 +47,31 @@ def lines(source: IO[bytes]) -> Iterator[Line]:
     while (line := read_line(source, number)) is not None:
         yield line
         number = line.number + 1
+
+
+async def arriving(source: IO[bytes]) -> AsyncIterator[Line]:
+    """Every line of `source` as it comes. Read by a thread that nobody waits for: its producer may never end."""
+    loop = asyncio.get_running_loop()
+    read: asyncio.Queue[Line | OSError | None] = asyncio.Queue()
+    room = threading.Semaphore(AHEAD)
+
+    def work() -> None:
+        end = None
+        with suppress(RuntimeError):  # the loop was closed: nobody reads on
+            try:
+                for line in lines(source):
+                    room.acquire()
+                    loop.call_soon_threadsafe(read.put_nowait, line)
+            except OSError as e:
+                end = e
+            loop.call_soon_threadsafe(read.put_nowait, end)
+
+    threading.Thread(target=work, name="reader", daemon=True).start()
+    while (line := await read.get()) is not None:
+        if isinstance(line, OSError):
+            raise SwarmError(f"the input cannot be read on: {line.strerror}") from line
+        room.release()
+        yield line
 
 
 class OrderedWriter:
@@ -67,7 +101,7 @@ class OrderedWriter:
 
 def _parsed(raw: bytes, number: int) -> Line:
     try:
-        item = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refused)
+        item = json.loads(raw.decode(), parse_constant=_refused, parse_float=_finite)
     except UnicodeDecodeError as e:
         return Line(number, None, f"not UTF-8 at byte {e.start + 1}")
     except (ValueError, RecursionError) as e:
@@ -75,6 +109,13 @@ def _parsed(raw: bytes, number: int) -> Line:
     if not isinstance(item, dict):
         return Line(number, None, f"a JSON object is wanted, not {type(item).__name__}")
     return Line(number, item)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number[:20]} is too large a number")
+    return value
 
 
 def _refused(name: str) -> Any:

@@ -82,9 +82,7 @@ def run(
     if log_level not in LEVELS:
         _stop(f"--log-level {log_level!r} is not known; use one of {', '.join(LEVELS)}", 2)
     configure(json=log_json, level=log_level)
-    request = Request(
-        file, input, output, "ray" if address and not runtime else runtime, address, store, json, progress
-    )
+    request = Request(file, input, output, _runtime_kind(runtime, address), address, store, json, progress)
     raise typer.Exit(answer_all(request))
 
 
@@ -134,8 +132,10 @@ def runs(store: StorePath = None, json: Json = False) -> None:
 
 def _runtime_kind(runtime: str | None, address: str | None) -> Literal["ray", "in-process"] | None:
     match runtime:
-        case "ray" | "in-process":
-            return runtime
+        case "ray":
+            return "ray"
+        case "in-process":
+            return "in-process"
         case None:
             return "ray" if address else None
         case _:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from protocols.tasks import Result
-from swarm.cli.jsonl import Line, OrderedWriter, read_line
+from swarm.cli.jsonl import Line, OrderedWriter, arriving
 from swarm.errors import SwarmError
 from swarm.observe.receipt import Receipt
 from swarm.observe.table import rendered
 from swarm.runtime.launch import launch, planned
 from swarm.runtime.swarm import Swarm
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Request:
 def answer_all(request: Request) -> int:
     """Run it; the exit code."""
     plan = planned(request.file)
+    _refuse_same_file(request.input, request.output)
     with _opened(request.input, "rb") as source, _opened(request.output, "wb") as out:
         console = Console(stderr=True)
         show = request.progress and console.is_terminal
@@ -56,8 +57,8 @@ def answer_all(request: Request) -> int:
         with running:
             try:
                 asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
-            except KeyboardInterrupt:
-                code = INTERRUPTED
+            except (KeyboardInterrupt, asyncio.CancelledError) as e:
+                code = INTERRUPTED if isinstance(e, KeyboardInterrupt) else TERMINATED
                 print(f"Interrupted: what was finished is written; run {running.run_id}", file=sys.stderr)
             running.stop_tasks()
             receipt = running.receipt()
@@ -96,7 +97,7 @@ async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress
         if progress:
             progress.start()
         position = 0
-        async for line in _lines(source):
+        async for line in arriving(source):
             await room.acquire()
             task = asyncio.create_task(one(position, line))
             running.add(task)
@@ -146,14 +147,6 @@ def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 4)
 
 
-async def _lines(source: IO[bytes]) -> AsyncIterator[Line]:
-    """Lines as they come; a slow producer holds up nobody."""
-    number = 1
-    while (line := await asyncio.to_thread(read_line, source, number)) is not None:
-        yield line
-        number = line.number + 1
-
-
 def _progress(console: Console, request: Request, show: bool) -> Progress | None:
     if not show or (request.output == "-" and sys.stdout.isatty()):
         return None
@@ -161,10 +154,20 @@ def _progress(console: Console, request: Request, show: bool) -> Progress | None
     return Progress(*columns, console=console)
 
 
+def _refuse_same_file(input: str, output: str) -> None:
+    """Writing begins before reading has ended."""
+    with suppress(OSError):
+        if "-" not in (input, output) and Path(input).samefile(output):
+            raise SwarmError(f"{output}: is the input too; name another file for the results")
+
+
 @contextmanager
 def _opened(name: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
+    if name == "-" and mode == "rb":
+        yield open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 (a thread that still reads keeps it)
+        return
     if name == "-":
-        yield sys.stdin.buffer if mode == "rb" else sys.stdout.buffer
+        yield sys.stdout.buffer
         return
     try:
         if mode == "wb":

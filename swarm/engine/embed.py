@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from swarm.errors import EngineClosed, ModelDamaged
 
 WINDOW = 256  # tokens that are read; what follows is cut
 BATCH = 32
+REMEMBERED = 4096  # vectors kept, about 6 MB
 
 
 class OnnxEmbedder:
@@ -35,6 +37,7 @@ class OnnxEmbedder:
         self._tokenizer.no_padding()
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()  # specialists ask for the same texts
         self._waiting: list[tuple[tuple[str, ...], asyncio.Future[NDArray[np.float32]]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -54,28 +57,30 @@ class OnnxEmbedder:
 
     def close(self) -> None:
         self._closed = True
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False)  # what it has begun it finishes, so that no caller waits for ever
 
     async def _drain(self) -> None:
         """Everything that has gathered while the last batch was computed is the next batch."""
         while self._waiting:
             jobs, self._waiting = self._waiting, []
-            texts = [text for job, _ in jobs for text in job]
+            new = [text for text in dict.fromkeys(t for job, _ in jobs for t in job) if text not in self._known]
             try:
-                vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, texts)
+                vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, new)
             except Exception as e:
                 for _, future in jobs:
                     if not future.done():
                         future.set_exception(EngineClosed("the embedder was closed") if self._closed else e)
                 continue
-            at = 0
+            self._known.update(zip(new, vectors, strict=True))
             for job, future in jobs:
                 if not future.done():
-                    future.set_result(vectors[at : at + len(job)])
-                at += len(job)
+                    future.set_result(np.stack([self._known[text] for text in job]))
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
 
-    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
-        encodings = self._tokenizer.encode_batch(texts)
+    def _embed(self, texts: list[str]) -> list[NDArray[np.float32]]:
+        # Half a surrogate pair would be refused, and with it all other texts of the batch.
+        encodings = self._tokenizer.encode_batch([t.encode(errors="replace").decode() for t in texts])
         order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
         rows: list[NDArray[np.float32] | None] = [None] * len(texts)
         for start in range(0, len(order), BATCH):
@@ -83,10 +88,10 @@ class OnnxEmbedder:
             vectors = self._run([encodings[i].ids for i in chosen])
             for i, vector in zip(chosen, vectors, strict=True):
                 rows[i] = vector
-        return np.stack([row for row in rows if row is not None]) if texts else np.zeros((0, 0), np.float32)
+        return [row for row in rows if row is not None]
 
     def _run(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
-        width = max(1, max(len(ids) for ids in token_ids))
+        width = max(1, *map(len, token_ids))
         ids = np.zeros((len(token_ids), width), np.int64)
         mask = np.zeros_like(ids)
         for row, tokens in enumerate(token_ids):

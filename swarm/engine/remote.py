@@ -1,4 +1,4 @@
-"""A paid model behind an OpenAI-compatible address. One call is one try; whoever holds the budget decides on another."""
+"""A paid model behind an OpenAI-compatible address. One call is one try; whoever holds the budget decides on more."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RemoteModel:
     def __init__(self, spec: ModelSpec) -> None:
         price = price_of(spec)
         if price is None:
-            raise RemoteError(f"model {spec.name!r} has no price, so no budget could hold it; add price to models.{spec.tier}")
+            raise RemoteError(f"model {spec.name!r} has no price to hold a budget for; add price to models.{spec.tier}")
         self._spec = spec
         self._price = price
         self._client: AsyncOpenAI | None = None
@@ -111,7 +111,9 @@ class RemoteModel:
         if self._client is not None:
             await self._client.close()
 
-    async def _ask(self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, limit_s: float) -> bytes:
+    async def _ask(
+        self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, limit_s: float
+    ) -> bytes:
         """The body of the answer, asked for in the best format that the server takes. A refusal costs nothing."""
         import openai
 
@@ -163,7 +165,7 @@ class RemoteModel:
             raise self._error(f"answered with something unreadable ({type(e).__name__})", unknown=True) from None
 
     def _error(self, message: str, *, retryable: bool = False, unknown: bool = False) -> RemoteError:
-        """An error without the key, which a server may have repeated. Raise it `from None`: its cause may hold the key."""
+        """An error without the key, which a server may repeat. Raised `from None`: its cause may hold the key too."""
         key = _key(self._spec)
         said = message.replace(key, HIDDEN) if key else message
         return RemoteError(f"{self._spec.name}: {said}"[:500], retryable, unknown)
@@ -180,8 +182,8 @@ class RemoteModel:
                 max_retries=0,
                 http_client=http.client(MOST_BYTES),
             )
-            if self._client.base_url.host != "api.openai.com":
-                self._client.organization = self._client.project = None  # from the environment, and nobody else's business
+            if self._client.base_url.host != "api.openai.com":  # the library takes these from the environment
+                self._client.organization = self._client.project = None
         return self._client
 
 

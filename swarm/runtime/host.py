@@ -12,11 +12,14 @@ import resource
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from pathlib import Path
+from functools import partial
 
 import msgspec
 import structlog
 
-from protocols.answers import Answer, Ask, Failed, Usage
+from protocols import codec
+from protocols.answers import Answer, Ask, Failed
 from protocols.control import Cancel, Health, HostSpec, Overloaded, Ready
 from protocols.envelope import Envelope
 from protocols.ids import AttemptId
@@ -36,7 +39,7 @@ class Host:
         self.spec = spec
         self._workshop = workshop
         self._node = node
-        self._active: dict[AttemptId, asyncio.Task[None]] = {}
+        self._active: dict[AttemptId, asyncio.Task[Answer | Failed]] = {}
         self._answered: OrderedDict[AttemptId, Answer | Failed] = OrderedDict()
         self._outbox: deque[Envelope] = deque()
         self._filled = asyncio.Event()
@@ -86,7 +89,7 @@ class Host:
             waiting=len(self._outbox),
             running=len(self._active),
             answered=self._count,
-            rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            rss_bytes=_resident_bytes(),
         )
 
     def close(self) -> None:
@@ -103,28 +106,34 @@ class Host:
             return None
         if len(self._active) >= self.spec.mailbox:
             return Overloaded(id=ask.id, host=self.spec.host)
-        self._active[ask.id] = asyncio.create_task(self._work(ask))
+        self._active[ask.id] = asyncio.create_task(self._answer(ask))
+        self._active[ask.id].add_done_callback(partial(self._done, ask, time.monotonic()))
         return None
 
-    async def _work(self, ask: Ask) -> None:
-        started = time.monotonic()
+    async def _answer(self, ask: Ask) -> Answer | Failed:
         try:
             async with asyncio.timeout(None if ask.left_ms is None else ask.left_ms / 1000):
-                reply = await self._workshop.answer(ask)
+                return await self._workshop.answer(ask)
         except TimeoutError:
-            reply = Failed(id=ask.id, reason="timeout", detail=f"no time left after {ask.left_ms} ms")
-        except asyncio.CancelledError:
-            reply = Failed(id=ask.id, reason="cancelled")
+            detail = f"no time left after {ask.left_ms} ms"
+            return Failed(id=ask.id, reason="timeout", detail=detail, unknown=self._is_paid(ask))
         except Exception as e:
-            reply = _failure(ask, e)
-        finally:
-            del self._active[ask.id]
-        ms = int((time.monotonic() - started) * 1000)
-        usage = msgspec.structs.replace(reply.usage, ms=ms) if reply.usage else Usage(ms=ms)
+            return _failure(ask, e, unknown=self._is_paid(ask))
+
+    def _done(self, ask: Ask, started: float, work: asyncio.Task[Answer | Failed]) -> None:
+        """Send what came of an ask, also of one that was cancelled before its work began."""
+        del self._active[ask.id]
+        reply = Failed(id=ask.id, reason="cancelled") if work.cancelled() else work.result()
+        usage = msgspec.structs.replace(reply.usage, ms=int((time.monotonic() - started) * 1000))
         self._count += 1
-        done = msgspec.structs.replace(reply, usage=usage, host=self.spec.host)
+        done = _sendable(msgspec.structs.replace(reply, usage=usage, host=self.spec.host))
         self._remember(done)
         self._send(done)
+
+    def _is_paid(self, ask: Ask) -> bool:
+        """Whether this tier may have been billed for work that nobody saw the end of."""
+        model = self.spec.models.get(ask.tier)
+        return model is not None and model.kind == "remote"
 
     def _remember(self, reply: Answer | Failed) -> None:
         self._answered[reply.id] = reply
@@ -136,7 +145,26 @@ class Host:
         self._filled.set()
 
 
-def _failure(ask: Ask, error: Exception) -> Failed:
+def _sendable(reply: Answer | Failed) -> Answer | Failed:
+    """`reply`, or the failure of one that no wire can carry: output that is not JSON, or too much of it."""
+    try:
+        codec.encode([Envelope(to="dispatcher", sender=reply.host, body=reply)])
+        return reply
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:
+        detail = f"the answer cannot be sent: {e}"[:500]
+        return Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process now; where the system does not say, its largest so far."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * resource.getpagesize()
+
+
+def _failure(ask: Ask, error: Exception, unknown: bool) -> Failed:
     """An exception of a specialist or engine as the value that the dispatcher understands."""
     match error:
         case PromptTooLong():
@@ -151,4 +179,5 @@ def _failure(ask: Ask, error: Exception) -> Failed:
             )
         case _:
             log.exception("ask.raised", task_id=ask.task, step=ask.step, tier=ask.tier)
-            return Failed(id=ask.id, reason="error", detail=f"{type(error).__name__}: {error}"[:500])
+            detail = f"{type(error).__name__}: {error}"[:500]
+            return Failed(id=ask.id, reason="error", detail=detail, unknown=unknown)

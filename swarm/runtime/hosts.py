@@ -10,18 +10,17 @@ from protocols.ids import HostId
 from swarm.bus.base import Link
 from swarm.bus.bus import Bus
 from swarm.runtime.base import Runtime
-from swarm.runtime.in_process import InProcessRuntime
 from swarm.runtime.placement import LOCAL, serves
 
 
 class Hosts:
     """The hosts of a run: starts them, replaces one that died, knows where each is."""
 
-    def __init__(self, specs: list[HostSpec], runtime: Runtime) -> None:
+    def __init__(self, specs: list[HostSpec], runtime: Runtime, local: Runtime) -> None:
         self.ready: dict[HostId, Ready] = {}
         self._specs = {spec.host: spec for spec in specs}
         self._runtime = runtime
-        self._here = InProcessRuntime()
+        self._local = local
 
     async def start(self, owned: AsyncExitStack) -> Bus:
         """Start every host, the first alone: it pays for what the others then find fitted."""
@@ -41,6 +40,6 @@ class Hosts:
         return link
 
     async def _start(self, host: HostId) -> Link:
-        runtime = self._here if host == LOCAL else self._runtime
+        runtime = self._local if host == LOCAL else self._runtime
         link, self.ready[host] = await runtime.start(self._specs[host])
         return link

@@ -9,6 +9,7 @@ from typing import Literal
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile, load
 from swarm.models.registry import Registry
+from swarm.observe.log import configure_if_nobody_has
 from swarm.plan.build import build
 from swarm.plan.plan import Plan
 from swarm.runtime.base import Runtime
@@ -42,6 +43,7 @@ def launch(
     with the swarm. `store=":memory:"` keeps nothing. Raises `SwarmFileError`, `ModelNotFound`, `LaunchError` and the
     other errors of `swarm.errors`; nothing is left running then.
     """
+    configure_if_nobody_has()
     plan = file if isinstance(file, Plan) else planned(file)
     changes = {"kind": runtime, "address": address, "store": str(store) if store is not None else None}
     settings = plan.runtime.model_copy(update={k: v for k, v in changes.items() if v is not None})

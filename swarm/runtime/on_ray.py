@@ -22,6 +22,7 @@ from protocols.ids import HostId
 from swarm.bus.base import Link
 from swarm.bus.ray import RayLink
 from swarm.errors import LaunchError
+from swarm.observe.log import configure_if_nobody_has
 from swarm.runtime.host import Host
 from swarm.runtime.workshop import Workshop
 
@@ -46,6 +47,7 @@ class HostActor:
         return node
 
     async def open(self) -> bytes:
+        configure_if_nobody_has()
         self._host = Host(self._spec, await Workshop.open(self._spec), node=await self.placed())
         return self._packed(self._host.ready)
 

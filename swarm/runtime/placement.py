@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from protocols.control import HostSpec
 from protocols.ids import HostId
-from swarm.bus.bus import Serves
+from swarm.bus.line import Serves
 from swarm.plan.plan import Plan, Tier
 
 LOCAL: HostId = "local"  # in the dispatcher's process: it has the keys, and waiting for a network needs no cores

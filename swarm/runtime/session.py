@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from protocols.ids import RunId, new_id
 from protocols.records import RunRecord
 from protocols.tasks import Result, Task
 from swarm.dispatch.dispatcher import Dispatcher, Publish, Setting
-from swarm.engine.remote import unavailable
+from swarm.engine import remote
 from swarm.errors import StoreError
 from swarm.models.store import default_home
 from swarm.observe.receipt import Receipt, build
@@ -23,6 +24,7 @@ from swarm.plan.plan import Plan
 from swarm.runtime.base import Runtime
 from swarm.runtime.estimate import Estimator, baseline_price
 from swarm.runtime.hosts import Hosts
+from swarm.runtime.in_process import InProcessRuntime
 from swarm.runtime.person import PersonFile
 from swarm.runtime.placement import place
 from swarm.state.base import Store
@@ -49,14 +51,26 @@ class Session:
         self._person = PersonFile(Path(person)) if person else None
 
     @classmethod
-    async def open(cls, plan: Plan, runtime: Runtime, *, together: bool) -> Session:
-        """Open the store, start the hosts, and begin a run. What was started is ended again when a part fails."""
+    async def open(
+        cls,
+        plan: Plan,
+        runtime: Runtime,
+        *,
+        together: bool,
+        local: Runtime | None = None,
+        unavailable: Mapping[str, str] | None = None,
+    ) -> Session:
+        """Open the store, start the hosts, and begin a run. What was started is ended again when a part fails.
+
+        `local` starts the host in this process. `unavailable`: tier -> why it cannot be asked; default: remote tiers
+        without a key or a price.
+        """
         async with AsyncExitStack() as owned:
             store = await SqliteStore.open(plan.runtime.store or default_home() / "store.db")
             owned.push_async_callback(store.close)
             owned.push_async_callback(runtime.close)
-            missing = {m.tier: why for m in plan.models.values() if m.kind == "remote" and (why := unavailable(m))}
-            hosts = Hosts(place(plan, frozenset(missing), together=together), runtime)
+            missing = dict(unavailable) if unavailable is not None else _unreachable(plan)
+            hosts = Hosts(place(plan, frozenset(missing), together=together), runtime, local or InProcessRuntime())
             bus = await hosts.start(owned)
             record = RunRecord(
                 id=new_id("r"), swarm=plan.name, plan_hash=plan.hash, started=time.time(), about=_about(plan, missing)
@@ -91,9 +105,11 @@ class Session:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def close(self) -> None:
-        await self.stop_tasks()
-        await self._store.end(self.run, time.time())
-        await self._owned.aclose()
+        try:
+            await self.stop_tasks()
+            await self._store.end(self.run, time.time())
+        finally:
+            await self._owned.aclose()
 
     def _left_ms(self) -> int | None:
         """The task's own time, or what the run has left where that is less."""
@@ -112,6 +128,11 @@ async def receipt_of(store: Store, run: RunId) -> Receipt:
         raise StoreError(f"run {run!r} is not in the store; `swarm runs` lists those that are")
     balance = await store.balance(f"run:{run}")
     return build(record, await store.attempts(run), await store.results(run), balance)
+
+
+def _unreachable(plan: Plan) -> dict[str, str]:
+    models = (model for model in plan.models.values() if model.kind == "remote")
+    return {model.tier: why for model in models if (why := remote.unavailable(model)) is not None}
 
 
 def _about(plan: Plan, missing: dict[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from protocols.events import Event, TaskFinished
-from protocols.control import Ready
+from protocols.control import Health, Ready
 from protocols.ids import HostId, RunId, new_id
 from protocols.tasks import Result, Task
 from swarm.bus.bus import BusStatistics
@@ -67,8 +67,7 @@ class Swarm:
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for future in [f for f in done if f is not fetch]:
                     position = running.pop(future)
-                    result: Result = future.result()
-                    ready[position] = msgspec.structs.replace(result, position=position)
+                    ready[position] = _placed(future.result(), position)
                 if fetch is not None and fetch in done:
                     try:
                         running[asyncio.ensure_future(self.run(fetch.result()))] = given
@@ -127,6 +126,10 @@ class Swarm:
         """Each host as it last reported itself: node, process id, models by hash, calibrations."""
         return dict(self._session.hosts.ready)
 
+    def health(self) -> list[Health]:
+        """Each living host's load and memory now."""
+        return self._loop.wait(self._session.bus.health())
+
     def statistics(self) -> BusStatistics:
         """A frozen look at the bus: answers per host, restarts, redeliveries, dead letters."""
         return self._session.bus.statistics()
@@ -165,6 +168,11 @@ class Swarm:
             raise SwarmError("the swarm was closed; launch it again")
         task = Task(id=new_id("t"), run=self.run_id, input=dict(item))
         return await self._session.answer(task, publish)
+
+
+def _placed(result: Any, position: int) -> Result:
+    placed: Result = msgspec.structs.replace(result, position=position)
+    return placed
 
 
 async def _next(results: AsyncIterator[Result]) -> Result:

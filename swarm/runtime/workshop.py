@@ -165,8 +165,12 @@ class Workshop:
         model = self.model_hashes.get(tier, "")
         key = FitCache.key("calibration", pack.content_hash(), self._kind(tier), model, self._embedder_hash, *below)
         if (kept := self._fits.calibration(key)) is not None:
+            if isinstance(answerer, classify.Chooser) and (prior := self._fits.arrays(f"{key}-prior")):
+                answerer.prior = prior["prior"]
             return kept[0]
         rehearsed = await answerer.rehearse()
+        if isinstance(answerer, classify.Chooser) and answerer.prior is not None:
+            self._fits.keep_arrays(f"{key}-prior", {"prior": answerer.prior})
         fitted = calibrate.fit([r.signals for r in rehearsed], [r.correct for r in rehearsed]) if rehearsed else None
         if fitted is not None:
             log.info(
@@ -195,7 +199,7 @@ def _language_model(files: ModelFiles, model: ModelSpec, threads: int) -> Langua
             context=context,
             sequences=SEQUENCES,
             gpu_layers=model.gpu_layers,
-        )  # fmt: skip
+        )
     )
 
 

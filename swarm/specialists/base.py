@@ -105,7 +105,7 @@ def parse_output(schema: Validator, text: str) -> dict[str, Any] | str:
 
 
 def gist(text: str) -> str:
-    """What an embedder should see of `text`: its window would lose the end of a long one, where requests often stand."""
+    """What an embedder should see of `text`: its window would lose the end, where requests often stand."""
     return text if len(text) <= EMBEDDED else f"{text[: EMBEDDED // 2]} … {text[-EMBEDDED // 2 :]}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +30,11 @@ MOST_OPTIONS = 16  # up to this many labels all are scored; of more, the nearest
 SHORTLIST = 10
 SHOTS = 6
 SHOT_TOKENS = 120  # of an example
+TURN_TOKENS = 8  # chat markup around a turn
 TEXT_TOKENS = 600  # of a longer message the beginning and the end are read
 REHEARSALS = 40
-HEAD_SHARE = 1.0  # weight of the head's log-probabilities beside the model's own
+OWN_SHARE = 0.5  # weight of the model's own log-probabilities beside the head's, where there are both
+PRIOR_SHARE = 0.5  # how much of the model's bias towards some labels is taken off; all of it measures worse
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def fit_head(index: ExampleIndex, inverse_regularisation: float = 10.0, folds: i
 
 def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
     """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
-    shot = min(SHOT_TOKENS, mean_bytes(pack.examples, pack.input[0]) // 3) + 12
+    shot = min(SHOT_TOKENS, mean_bytes(pack.examples, pack.input[0]) // 3) + 2 * TURN_TOKENS + 4
     labels = sum(n_bytes(label) // 3 + 3 for label in pack.labels) * 2
     text = text_allowance(text_of(pack, given), TEXT_TOKENS)
     return 64 + n_bytes(pack.instructions) // 3 + labels + SHOTS * shot + text
@@ -119,6 +121,16 @@ class Head:
         return next(iter(signals.options)), signals
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the model makes of the labels: log-probabilities (nats) that add up to one."""
+
+    labels: tuple[str, ...]
+    logprobs: NDArray[np.float32]
+    similarity: float
+    usage: Usage
+
+
 class Chooser:
     """Tier *small*: every label scored by its log-probability after the nearest examples.
 
@@ -135,45 +147,58 @@ class Chooser:
         self._embedder = embedder
         self._head = head
         self._label_tokens: dict[str, int] = {}
+        self.prior: NDArray[np.float32] | None = None  # mean log-probability of each label, whatever the message
 
     async def answer(self, ask: Ask) -> Answer | Failed:
         text = text_of(self._pack, ask.input)
         (vector,) = await self._embedder.embed((gist(text),))
-        return await self._choose(ask, text, self._index.cosines(vector))
+        choice = await self._scored(ask, self._index.cosines(vector))
+        return choice if isinstance(choice, Failed) else self._judged(ask, choice)
 
     async def rehearse(self) -> list[Rehearsed]:
-        """On the examples that the head is least sure of: those are the ones this tier will be asked about."""
+        """On the examples that the head is least sure of: those are the ones this tier will be asked about.
+
+        Also learns `prior`, the model's bias over those examples (batch calibration, Zhou et al., ICLR 2024).
+        """
         order = list(range(len(self._index.keys)))
         said = {i: self._head.held_out(i) if self._head is not None else None for i in order}
         if any(said.values()):
             order.sort(key=lambda i: s[1].p or 0.0 if (s := said[i]) else 0.0)
         else:
             order = order[:: max(1, len(order) // REHEARSALS)]
-        return list(await asyncio.gather(*(self._rehearse_one(i, said[i]) for i in order[:REHEARSALS])))
+        asks = [(i, self._rehearsal(i, said[i])) for i in order[:REHEARSALS]]
+        choices = await asyncio.gather(*(self._scored(ask, self._without(i)) for i, ask in asks))
+        if len(self._pack.labels) <= MOST_OPTIONS:
+            self.prior = np.mean([c.logprobs for c in choices if isinstance(c, Choice)], axis=0, dtype=np.float32)
+        answers = [(i, self._judged(ask, c)) for (i, ask), c in zip(asks, choices, strict=True) if isinstance(c, Choice)]
+        return [Rehearsed(a.signals, a.output["label"] == self._index.keys[i]) for i, a in answers]
 
-    async def _rehearse_one(self, i: int, said: tuple[str, Signals] | None) -> Rehearsed:
-        example = self._pack.examples[i]
+    def _rehearsal(self, i: int, said: tuple[str, Signals] | None) -> Ask:
         earlier = (Earlier("head", {"label": said[0]}, said[1]),) if said else ()
-        ask = Ask(
-            id=f"rehearsal-{i}", task="", step="", specialist=self._pack.name, tier=self._tier, input=example.input,
-            max_tokens=100_000, earlier=earlier,
+        return Ask(
+            id=f"rehearsal-{i}", task="", step="", specialist=self._pack.name, tier=self._tier,
+            input=self._pack.examples[i].input, max_tokens=100_000, earlier=earlier,
         )  # fmt: skip
-        cosines = self._index.cosines(self._index.vectors[i], without=i)
-        answer = await self._choose(ask, text_of(self._pack, example.input), cosines)
-        assert isinstance(answer, Answer)
-        return Rehearsed(answer.signals, answer.output["label"] == self._index.keys[i])
 
-    async def _choose(self, ask: Ask, text: str, cosines: NDArray[np.float32]) -> Answer | Failed:
+    def _without(self, i: int) -> NDArray[np.float32]:
+        return self._index.cosines(self._index.vectors[i], without=i)
+
+    async def _scored(self, ask: Ask, cosines: NDArray[np.float32]) -> Choice | Failed:
         labels = self._candidates(ask, cosines)
-        prompt = self._prompt(text, cosines, labels, ask.max_tokens)
+        prompt = self._prompt(text_of(self._pack, ask.input), cosines, labels, ask.max_tokens)
         if prompt is None:
             return over_allowance(ask)
         scored = await self._model.score(ScoreRequest(prompt, tuple(f" {spoken(label)}" for label in labels)))
-        own = softmax(np.array([lp / n for lp, n in zip(scored.logprobs, scored.lengths, strict=True)]) * 2.0)
+        own = np.log(softmax(np.array(scored.logprobs)) + 1e-9)
+        return Choice(tuple(labels), own, self._index.similarity(cosines), Usage(tokens_in=scored.tokens_in))
+
+    def _judged(self, ask: Ask, choice: Choice) -> Answer:
+        labels, own = choice.labels, choice.logprobs
+        if self.prior is not None and len(self.prior) == len(own):
+            own = own - PRIOR_SHARE * self.prior
         mixed = dict(zip(labels, _mixed(own, labels, ask.earlier).tolist(), strict=True))
-        signals = option_signals(mixed, self._index.similarity(cosines), _agreement(labels, own, ask.earlier))
-        label = next(iter(signals.options))
-        return Answer(id=ask.id, output={"label": label}, signals=signals, usage=Usage(tokens_in=scored.tokens_in))
+        signals = option_signals(mixed, choice.similarity, _agreement(labels, own, ask.earlier))
+        return Answer(id=ask.id, output={"label": next(iter(signals.options))}, signals=signals, usage=choice.usage)
 
     def _candidates(self, ask: Ask, cosines: NDArray[np.float32]) -> list[str]:
         labels = list(self._pack.labels) or sorted(set(self._index.keys))
@@ -199,12 +224,17 @@ class Chooser:
             return None
         message = cut(text, self._model, min(TEXT_TOKENS, room - 8))
         for shots in (SHOTS, SHOTS // 2, 1, 0):
-            cases = [_case(cut(text_of(self._pack, e.input), self._model, SHOT_TOKENS), str(e.output["label"]))
-                     for e in self._index.nearest(cosines, shots, per_key=2)]  # fmt: skip
-            user = "\n\n".join([*cases, f"Message: {message}"])
-            if self._model.count(user) <= room:
-                return Prompt((Turn("system", system), Turn("user", user)), answer_start="Label:", shared=1)
+            turns = self._turns(cosines, shots, message)
+            if sum(self._model.count(turn.text) + TURN_TOKENS for turn in turns) <= room:
+                return Prompt((Turn("system", system), *turns), answer_start="Label:", shared=1)
         return None
+
+    def _turns(self, cosines: NDArray[np.float32], shots: int, message: str) -> list[Turn]:
+        turns = []
+        for example in self._index.nearest(cosines, shots, per_key=2):
+            turns.append(Turn("user", f"Message: {cut(text_of(self._pack, example.input), self._model, SHOT_TOKENS)}"))
+            turns.append(Turn("assistant", f"Label: {spoken(str(example.output['label']))}"))
+        return [*turns, Turn("user", f"Message: {message}")]
 
 
 def option_signals(options: dict[str, float], similarity: float, agrees: float | None = None) -> Signals:
@@ -224,7 +254,7 @@ def option_signals(options: dict[str, float], similarity: float, agrees: float |
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float32]:
     shifted = np.exp(scores - scores.max())
-    return (shifted / shifted.sum()).astype(np.float32)
+    return np.asarray(shifted / shifted.sum(), np.float32)
 
 
 def spoken(label: str) -> str:
@@ -232,22 +262,18 @@ def spoken(label: str) -> str:
     return label.replace("_", " ")
 
 
-def _case(message: str, label: str) -> str:
-    return f"Message: {message}\nLabel: {spoken(label)}"
-
-
-def _mixed(own: NDArray[np.float32], labels: list[str], earlier: tuple[Earlier, ...]) -> NDArray[np.float32]:
+def _mixed(own: NDArray[np.float32], labels: Sequence[str], earlier: tuple[Earlier, ...]) -> NDArray[np.float32]:
     """The model's probabilities times the latest earlier ones; what those do not name gets a share of their rest."""
     known = next((e.signals.options for e in reversed(earlier) if e.signals.options), None)
     if known is None:
-        return own
+        return softmax(own)
     unnamed = max(1, sum(label not in known for label in labels))
     rest = max(1e-4, 1.0 - sum(known.values())) / unnamed
-    prior = np.array([max(1e-6, known.get(label, rest)) for label in labels])
-    return softmax(np.log(own + 1e-9) + HEAD_SHARE * np.log(prior))
+    before = np.array([max(1e-6, known.get(label, rest)) for label in labels])
+    return softmax(OWN_SHARE * own + np.log(before))
 
 
-def _agreement(labels: list[str], own: NDArray[np.float32], earlier: tuple[Earlier, ...]) -> float | None:
+def _agreement(labels: Sequence[str], own: NDArray[np.float32], earlier: tuple[Earlier, ...]) -> float | None:
     """Whether the model alone, before mixing, says what the tier before it said."""
     if not earlier:
         return None

@@ -125,7 +125,7 @@ class Filler:
         turns = []
         for example in chosen:
             turns.append(Turn("user", f"Message: {cut(text_of(self._pack, example.input), self._model, SHOT_TOKENS)}"))
-            turns.append(Turn("assistant", json.dumps(example.output, ensure_ascii=False, separators=(",", ":"))))
+            turns.append(Turn("assistant", json.dumps(example.output, ensure_ascii=False)))
         return turns
 
     async def _fill(self, ask: Ask, text: str, shots: list[Turn]) -> Answer | Failed:

@@ -52,7 +52,7 @@ def _call(run: Run, given: Mapping[str, Any]) -> tuple[Any, BaseException | None
         output = run(**given)
         if inspect.iscoroutine(output):
             output = asyncio.run(output)
-        plain = msgspec.to_builtins(output)
+        plain = msgspec.to_builtins(output, str_keys=True)
         msgspec.msgpack.encode(plain)
         return plain, None
     except BaseException as e:

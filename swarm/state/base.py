@@ -44,7 +44,10 @@ class Store(Protocol):
         ...
 
     async def settle(self, attempt: Attempt, run: RunId, used: Amount) -> None:
-        """End a hold at what was used (at most what was held; more is recorded as overrun) and journal the attempt."""
+        """End a hold at what was used (at most what was held; more is recorded as overrun) and journal the attempt.
+
+        An attempt ends once: a second `settle` or `void` changes neither the accounts nor the journal.
+        """
         ...
 
     async def void(self, attempt: Attempt, run: RunId) -> None:

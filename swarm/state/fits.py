@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protocols.control import Calibration
 
-_FORMAT = 3  # raised when a fit would come out differently from the same inputs
+_FORMAT = 4  # raised when a fit would come out differently from the same inputs
 
 
 class FitCache:

@@ -51,6 +51,9 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE INDEX IF NOT EXISTS results_of_run ON results (run);
 """
 
+_HOLD = """
+UPDATE accounts SET held_micro_usd = held_micro_usd + ?, held_tokens = held_tokens + ? WHERE id IN (?, ?)
+"""
 _MOVE = """
 UPDATE accounts SET held_micro_usd = held_micro_usd - ?, held_tokens = held_tokens - ?,
   settled_micro_usd = settled_micro_usd + ?, settled_tokens = settled_tokens + ? WHERE id IN (?, ?)
@@ -109,10 +112,7 @@ class SqliteStore:
             for account in accounts:
                 if refusal := _refused(account, _balance(db, account), amount):
                     return refusal
-            db.execute(
-                "UPDATE accounts SET held_micro_usd = held_micro_usd + ?, held_tokens = held_tokens + ? WHERE id IN (?, ?)",
-                (amount.micro_usd, amount.tokens, *accounts),
-            )
+            db.execute(_HOLD, (amount.micro_usd, amount.tokens, *accounts))
             db.execute("INSERT INTO holds (id, run, task, micro_usd, tokens, state) VALUES (?, ?, ?, ?, ?, 'held')",
                        (id, run, task, amount.micro_usd, amount.tokens))  # fmt: skip
             return None
@@ -196,6 +196,7 @@ def _end_hold(db: apsw.Connection, attempt: Attempt, run: RunId, used: Amount, s
     row = db.execute("SELECT task, micro_usd, tokens, state FROM holds WHERE id = ?", (attempt.id,)).fetchone()
     if row is not None and row[3] == "held":
         task, micro, tokens, _ = row
+        used = Amount(micro_usd=max(0, used.micro_usd), tokens=max(0, used.tokens))
         charged = (min(used.micro_usd, micro), min(used.tokens, tokens))
         over = (used.micro_usd - charged[0], used.tokens - charged[1])
         db.execute(_MOVE, (micro, tokens, *charged, f"task:{task}", f"run:{run}"))
@@ -203,4 +204,4 @@ def _end_hold(db: apsw.Connection, attempt: Attempt, run: RunId, used: Amount, s
             "UPDATE holds SET state = ?, overrun_micro_usd = ?, overrun_tokens = ? WHERE id = ?",
             (state, *over, attempt.id),
         )
-    db.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", (attempt.id, run, msgspec.msgpack.encode(attempt)))
+    db.execute("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?)", (attempt.id, run, msgspec.msgpack.encode(attempt)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,19 +64,42 @@ class Writer:
     def _commit(self, jobs: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
         done: list[tuple[_Job, Any, Exception | None]] = []
         try:
-            with self._connection:  # a transaction
+            with _transaction(self._connection):
                 for job in jobs:
                     try:
                         with self._connection:  # a savepoint within it
                             done.append((job, job[0](self._connection), None))
-                    except (apsw.ConstraintError, StoreError) as e:
-                        done.append(
-                            (job, None, e if isinstance(e, StoreError) else StoreError(f"the ledger refused: {e}"))
-                        )
+                    except Exception as e:
+                        if not self._connection.in_transaction:
+                            raise  # SQLite has undone the whole group
+                        done.append((job, None, _as_store_error(e)))
         except Exception as e:
-            failure = StoreError(f"the store cannot be written: {e}")
-            return [(job, None, failure) for job in jobs]
+            return [(job, None, _as_store_error(e)) for job in jobs]
         return done
+
+
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Locks at its beginning: a reader that turns writer half-way is refused if another process has written since."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    match error:
+        case StoreError():
+            return error
+        case apsw.ConstraintError():
+            return StoreError(f"the ledger refused: {error}")
+        case apsw.Error():
+            return StoreError(f"the store cannot be written: {error}")
+        case _:
+            return StoreError(f"the store cannot do this: {type(error).__name__}: {error}")
 
 
 def _opened(path: Path | str, schema: str) -> apsw.Connection:

@@ -11,14 +11,16 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from swarm.engine.base import GenerateRequest
-from swarm.engine.llama.model import Model
 from swarm.errors import SchemaUnsupported
+
+if TYPE_CHECKING:  # so that a schema can be checked without loading llama.cpp
+    from swarm.engine.llama.model import Model
 
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _KEPT_GRAMMARS = 64

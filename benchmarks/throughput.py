@@ -1,0 +1,101 @@
+"""1,000 messages through the in-process and the Ray runtime: nothing lost, memory flat, messages a second.
+
+    python benchmarks/throughput.py [--messages 1000] [--swarm configs/triage.yaml] [--hosts 1]
+
+Without `--swarm`, the inbox goes through heads and code alone (intent, urgency, fields, route, reply), which shows
+what the framework itself takes; with it, through that file as it is. The two runtimes alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Literal
+
+import swarm
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+WARM = 100  # messages before memory is first looked at
+
+LIGHT = """\
+schema: swarm/v1
+name: light
+models: {head: all-MiniLM-L6-v2}
+specialists:
+  intent: {pack: intent, tiers: [head]}
+  urgency: {pack: urgency, tiers: [head]}
+  fields: {pack: fields, tiers: [code]}
+  route: {pack: route}
+  reply: {pack: reply, tiers: [code]}
+steps:
+  intent: {specialist: intent, input: {text: "${input.text}"}}
+  urgency: {specialist: urgency, input: {text: "${input.text}"}}
+  fields: {specialist: fields, input: {text: "${input.text}"}}
+  route: {specialist: route, input: {intent: "${intent.label}", urgency: "${urgency.label}", fields: "${fields}"}}
+  reply: {specialist: reply, input: {text: "${input.text}", intent: "${intent.label}", fields: "${fields}"}}
+runtime: {kind: in-process, cpus: 2}
+"""
+
+
+@dataclass(frozen=True)
+class Pass:
+    messages_s: float
+    statuses: dict[str, int]
+    grown_mib: float
+    hosts: int
+
+
+def one_pass(file: Path, runtime: Literal["ray", "in-process"], items: list[dict[str, str]], folder: Path) -> Pass:
+    store = folder / f"{time.monotonic_ns()}.db"
+    with swarm.launch(file, runtime=runtime, store=store) as running:
+        return asyncio.run(_pass(running, items))
+
+
+async def _pass(running: swarm.Swarm, items: list[dict[str, str]]) -> Pass:
+    statuses: Counter[str] = Counter()
+    before = 0
+    started = time.perf_counter()
+    async for result in running.map(items):
+        assert result.position == sum(statuses.values()), "a message was lost or came twice"
+        statuses[result.status] += 1
+        if sum(statuses.values()) == min(WARM, len(items) // 2):
+            before = sum(h.rss_bytes for h in running.health())
+    seconds = time.perf_counter() - started
+    assert sum(statuses.values()) == len(items), "a message was lost"
+    health = running.health()
+    grown = sum(h.rss_bytes for h in health) - before
+    return Pass(len(items) / seconds, dict(statuses), grown / 2**20, len(health))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--swarm", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    inbox = [json.loads(line) for line in (CONFIGS / "triage" / "inbox.jsonl").read_text("utf-8").splitlines()]
+    items = [{"text": item["text"]} for item in islice(cycle(inbox), args.messages)]
+    rates: dict[str, list[float]] = {"in-process": [], "ray": []}
+    with tempfile.TemporaryDirectory() as folder:
+        light = Path(folder) / "light.yaml"
+        light.write_text(LIGHT)
+        for _ in range(args.rounds):
+            for runtime in ("in-process", "ray"):
+                done = one_pass(args.swarm or light, runtime, items, Path(folder))
+                rates[runtime].append(done.messages_s)
+                memory = f"memory of the hosts {done.grown_mib:+.0f} MiB after the first {WARM}"
+                print(f"{runtime:<11} {done.messages_s:7.1f} messages/s, {done.statuses}, {memory}", flush=True)
+    for runtime, each in rates.items():
+        print(f"{runtime:<11} {statistics.median(each):7.1f} messages/s (median of {len(each)})")
+
+
+if __name__ == "__main__":
+    main()
