@@ -15,12 +15,15 @@ _decoder = msgspec.msgpack.Decoder(list[Envelope])
 
 
 class WireError(ValueError):
-    """The bytes are no batch of envelopes that this program understands."""
+    """The bytes are no batch of envelopes that this program understands, or the envelopes cannot become bytes."""
 
 
 def encode(batch: Sequence[Envelope]) -> bytes:
-    """A batch of envelopes as MessagePack. Raises `WireError` above `MAX_BATCH_BYTES`."""
-    data = _encoder.encode(batch)
+    """A batch of envelopes as MessagePack. Raises `WireError` above `MAX_BATCH_BYTES`, and for what it cannot carry."""
+    try:
+        data = _encoder.encode(batch)
+    except (TypeError, ValueError, OverflowError, RecursionError) as e:
+        raise WireError(f"cannot be written as MessagePack: {e}") from e
     if len(data) > MAX_BATCH_BYTES:
         raise WireError(
             f"a batch of {len(data):,} bytes is over the limit of {MAX_BATCH_BYTES:,}; send fewer messages at once"
@@ -34,7 +37,7 @@ def decode(data: bytes) -> list[Envelope]:
         raise WireError(f"a batch of {len(data):,} bytes is over the limit of {MAX_BATCH_BYTES:,}; it was not decoded")
     try:
         batch = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as e:
+    except (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError) as e:
         raise WireError(f"not a batch of envelopes: {e}") from e
     for envelope in batch:
         if envelope.v > WIRE_VERSION:

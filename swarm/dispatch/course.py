@@ -93,7 +93,7 @@ class Course:
         writes = []
         for made, became in zip(happened, outcomes, strict=True):
             self._cost += made.used
-            attempt = msgspec.structs.replace(made.attempt, outcome=became)
+            attempt = msgspec.structs.replace(made.attempt, outcome=became, micro_usd=made.used.micro_usd)
             if made.event is None and made.used == Amount():
                 writes.append(self._s.store.void(attempt, self._s.run))
             else:

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 MOST_BYTES = 4 * 1024 * 1024  # of an answer; the rest is not read
 HIDDEN = "[redacted]"
 _FORMATS = ("json_schema", "json_object with schema", "json_object", "none")  # ways to ask for JSON, the best first
+_REFUSED = frozenset({400, 422})  # llama.cpp's server says 500 for a format that it does not take
 _PASSING = frozenset({408, 409, 429})  # and every 5xx
 _UNCERTAIN = frozenset({408, 502, 504})  # said by something between us and the model, which may have done the work
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
@@ -70,6 +71,10 @@ def unavailable(spec: ModelSpec) -> str | None:
     return None
 
 
+class _Refused(Exception):
+    """The server does not take this request; perhaps it takes it in another format."""
+
+
 class RemoteModel:
     """Chat completions with JSON answers.
 
@@ -115,20 +120,18 @@ class RemoteModel:
         self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, limit_s: float
     ) -> bytes:
         """The body of the answer, asked for in the best format that the server takes. A refusal costs nothing."""
-        import openai
-
         formats, refusal = self._formats, ""
         for i, kind in enumerate(formats):
             try:
                 body = await self._post(messages, max_tokens, limit_s, _response_format(kind, schema))
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as e:
-                refusal = e.message
+            except _Refused as e:
+                refusal = str(e)
                 continue
             if i > 0:
                 log.info("remote.format_refused", model=self._spec.name, refused=formats[:i], used=kind)
                 self._formats = formats[i:]  # only now is it known that the format was what was wrong
             return body
-        raise self._error(f"the request was refused: {refusal}")
+        raise self._error(f"the request was refused: {refusal}") from None
 
     async def _post(
         self, messages: list[dict[str, str]], max_tokens: int, limit_s: float, response_format: dict[str, Any]
@@ -147,9 +150,9 @@ class RemoteModel:
                 **response_format,
             )
             return answer.http_response.content
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            raise
         except openai.APIStatusError as e:
+            if e.status_code in _REFUSED or "response_format" in e.message:
+                raise _Refused(e.message) from None
             retryable = e.status_code in _PASSING or e.status_code >= 500
             unknown = e.status_code in _UNCERTAIN
             raise self._error(f"status {e.status_code}: {e.message}", retryable=retryable, unknown=unknown) from None

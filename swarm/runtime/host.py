@@ -150,7 +150,7 @@ def _sendable(reply: Answer | Failed) -> Answer | Failed:
     try:
         codec.encode([Envelope(to="dispatcher", sender=reply.host, body=reply)])
         return reply
-    except (ValueError, TypeError, OverflowError, RecursionError) as e:
+    except codec.WireError as e:
         detail = f"the answer cannot be sent: {e}"[:500]
         return Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host)
 

@@ -168,8 +168,9 @@ class Chooser:
             order = order[:: max(1, len(order) // REHEARSALS)]
         asks = [(i, self._rehearsal(i, said[i])) for i in order[:REHEARSALS]]
         choices = await asyncio.gather(*(self._scored(ask, self._without(i)) for i, ask in asks))
-        if len(self._pack.labels) <= MOST_OPTIONS:
-            self.prior = np.mean([c.logprobs for c in choices if isinstance(c, Choice)], axis=0, dtype=np.float32)
+        known = [c.logprobs for c in choices if isinstance(c, Choice)]
+        if known and len(self._pack.labels) <= MOST_OPTIONS:
+            self.prior = np.mean(known, axis=0, dtype=np.float32)
         answers = [(i, self._judged(ask, c)) for (i, ask), c in zip(asks, choices, strict=True) if isinstance(c, Choice)]
         return [Rehearsed(a.signals, a.output["label"] == self._index.keys[i]) for i, a in answers]
 
@@ -220,9 +221,9 @@ class Chooser:
         if len(labels) == len(self._pack.labels):
             system += "\nLabels: " + ", ".join(spoken(label) for label in labels)
         room = most - self._option_tokens(labels) - self._model.count(system) - 24  # for chat markup and "Label:"
-        if room < 24:
+        if room < 4 * TURN_TOKENS:
             return None
-        message = cut(text, self._model, min(TEXT_TOKENS, room - 8))
+        message = cut(text, self._model, min(TEXT_TOKENS, room - 2 * TURN_TOKENS))
         for shots in (SHOTS, SHOTS // 2, 1, 0):
             turns = self._turns(cosines, shots, message)
             if sum(self._model.count(turn.text) + TURN_TOKENS for turn in turns) <= room:

@@ -244,7 +244,7 @@ async def test_packed_answer_is_not_unpacked() -> None:
         ("none", ["json_schema", "json_object+schema", "json_object", "none"]),
     ],
 )
-@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("status", [400, 422, 500])
 async def test_format_that_is_refused_is_not_asked_for_again(takes: str, asked: list[str], status: int) -> None:
     """The best format that the server takes is found in the first call and used in the next."""
 

@@ -54,8 +54,6 @@ RIGHT = '{"label": "parcel"}'
 @dataclass(frozen=True)
 class Hold:
     micro_usd: int
-    tokens: int
-    state: str
     over_micro_usd: int
 
 
@@ -68,7 +66,6 @@ class Outcome:
     server: Provider
     holds: list[Hold]
     settled_micro_usd: int
-    store: bytes
 
     @property
     def line(self) -> TierLine:
@@ -97,13 +94,14 @@ def outcome(folder: Path, *acts: Act, text: str = MESSAGE, **settings: Any) -> O
         receipt = paid.receipt()
         run = paid.run_id
     db = apsw.Connection(str(folder / "store.db"))
-    rows = db.execute("SELECT micro_usd, tokens, state, overrun_micro_usd FROM holds ORDER BY id").fetchall()
-    settled, held = db.execute(
+    holds: list[Any] = db.execute("SELECT micro_usd, overrun_micro_usd FROM holds ORDER BY id").fetchall()
+    account: Any = db.execute(
         "SELECT settled_micro_usd, held_micro_usd FROM accounts WHERE id = ?", (f"run:{run}",)
     ).fetchone()
+    settled, held = account
     assert held == 0, "whatever happens, no hold stays open"
     db.close()
-    return Outcome(result, receipt, server, [Hold(*row) for row in rows], settled, (folder / "store.db").read_bytes())
+    return Outcome(result, receipt, server, [Hold(*hold) for hold in holds], settled)
 
 
 # --- trying again

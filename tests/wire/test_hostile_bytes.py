@@ -1,0 +1,140 @@
+"""Whatever comes in is envelopes or a `WireError`, and nothing large or deep is looked into first."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import BODIES, envelope
+
+from protocols import codec
+from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
+from protocols.envelope import Envelope
+
+GOOD = [codec.encode([envelope(name)]) for name in BODIES]
+BATCH = codec.encode([envelope(name) for name in BODIES])
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+objects = st.dictionaries(st.text(max_size=8), json_values, max_size=4)
+shares = st.none() | st.floats(0, 1)
+signals = st.builds(Signals, p=shares, margin=shares, agreement=shares, checks_failed=st.just(("c",)) | st.just(()))
+counts = st.integers(0, 2**40)
+usage = st.builds(Usage, tokens_in=counts, tokens_out=counts, ms=counts, micro_usd=counts)
+asks = st.builds(
+    Ask, id=st.text(), task=st.text(), step=st.text(), specialist=st.text(), tier=st.text(), input=objects,
+    max_tokens=counts, left_ms=st.none() | counts,
+    earlier=st.lists(st.builds(Earlier, st.text(), objects, signals), max_size=2).map(tuple),
+)  # fmt: skip
+answers = st.builds(Answer, id=st.text(), output=objects, signals=signals, usage=usage, host=st.text())
+failures = st.builds(
+    Failed, id=st.text(), reason=st.sampled_from(["timeout", "error", "overloaded"]), detail=st.text(),
+    retryable=st.booleans(), unknown=st.booleans(), signals=signals, usage=usage, host=st.text(),
+)  # fmt: skip
+envelopes = st.builds(
+    Envelope, to=st.text(), sender=st.text(), body=asks | answers | failures, delivery=st.integers(1, 9)
+)
+
+
+def decoded(data: bytes) -> list[Envelope] | None:
+    """The envelopes, or None for a `WireError`; anything else is a failure of the test."""
+    try:
+        batch = codec.decode(data)
+    except codec.WireError:
+        return None
+    assert all(isinstance(envelope, Envelope) for envelope in batch)
+    return batch
+
+
+@given(st.lists(envelopes, max_size=4))
+def test_what_is_sent_arrives(batch: list[Envelope]) -> None:
+    """Any asks and answers come out as they went in."""
+    assert codec.decode(codec.encode(batch)) == batch
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused_or_understood(data: bytes) -> None:
+    """Noise raises nothing but `WireError`."""
+    decoded(data)
+
+
+@given(json_values | st.lists(objects, max_size=3))
+def test_any_other_messagepack_is_refused_or_understood(value: object) -> None:
+    """Well-formed MessagePack that is no batch of envelopes raises nothing but `WireError`."""
+    assert decoded(msgspec.msgpack.encode(value)) in (None, [])
+
+
+@given(st.sampled_from([*GOOD, BATCH]), st.data())
+def test_damaged_messages_are_refused_or_understood(good: bytes, data: st.DataObject) -> None:
+    """Bytes flipped, cut out, doubled or put in raise nothing but `WireError`."""
+    damaged = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, max(0, len(damaged) - 1)))
+        match data.draw(st.sampled_from(["flip", "cut", "double", "insert", "end"])):
+            case "flip" if damaged:
+                damaged[place] ^= data.draw(st.integers(1, 255))
+            case "cut":
+                del damaged[place : place + data.draw(st.integers(1, 20))]
+            case "double":
+                damaged[place:place] = damaged[place : place + 20]
+            case "insert":
+                damaged[place:place] = data.draw(st.binary(min_size=1, max_size=8))
+            case _:
+                del damaged[place:]
+    decoded(bytes(damaged))
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a"])
+def test_deep_nesting_is_refused(opening: bytes) -> None:
+    """A hundred thousand levels end in `WireError`, not in a crash, also where any value is allowed."""
+    with pytest.raises(codec.WireError):
+        codec.decode(opening * 100_000)
+    plain = msgspec.msgpack.encode(BODIES["ask, bare"])
+    deep = plain.replace(b"\xa5input\x80", b"\xa5input\x81\xa1x" + opening * 100_000 + b"\xc0")
+    assert len(deep) > 100_000
+    with pytest.raises(codec.WireError):
+        codec.decode(b"\x91\x83\xa2to\xa1h\xa6sender\xa1d\xa4body" + deep)
+
+
+def test_a_promise_of_many_elements_costs_no_memory() -> None:
+    """A header that announces four thousand million elements is refused for what is not there."""
+    for header in (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"):
+        with pytest.raises(codec.WireError):
+            codec.decode(header)
+        with pytest.raises(codec.WireError):
+            codec.decode(b"\x91" + header)
+
+
+def test_too_many_bytes_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size is checked first: even bytes that are no MessagePack get the error about their size."""
+    monkeypatch.setattr(codec, "MAX_BATCH_BYTES", 100)
+    with pytest.raises(codec.WireError, match="101 bytes is over the limit of 100; it was not decoded"):
+        codec.decode(b"\xc1" * 101)
+    with pytest.raises(codec.WireError, match="not a batch"):
+        codec.decode(b"\xc1" * 100)
+
+
+def test_too_large_a_batch_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender learns what is wrong and what to do."""
+    monkeypatch.setattr(codec, "MAX_BATCH_BYTES", 100)
+    with pytest.raises(codec.WireError, match="send fewer messages at once"):
+        codec.encode([envelope("cancel")] * 10)
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**64, object(), {1: object()}])
+def test_what_messagepack_cannot_carry_is_a_wire_error(value: object) -> None:
+    """Half a surrogate pair, too large a number or a foreign object is refused when it is sent."""
+    with pytest.raises(codec.WireError):
+        codec.encode([Envelope(to="h", sender="d", body=Answer(id="a", output={"x": value}))])
+
+
+def test_a_message_with_a_wrong_type_inside_is_refused() -> None:
+    """Decoding validates: a number where a text belongs does not get in."""
+    (plain,) = msgspec.msgpack.decode(codec.encode([envelope("cancel")]))
+    plain["body"]["id"] = 7
+    with pytest.raises(codec.WireError, match=r"Expected `str`, got `int`.*body\.id"):
+        codec.decode(msgspec.msgpack.encode([plain]))
