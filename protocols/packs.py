@@ -46,6 +46,9 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools_sha256: str | None = None
 
     def content_hash(self) -> str:
-        """sha256 over everything the answers depend on (the place of tools.py is not part of it)."""
+        """sha256 over everything the answers depend on: also the order of labels and fields, as prompts show it.
+
+        The place of tools.py is not part of it.
+        """
         moved = msgspec.structs.replace(self, tools=None)
-        return hashlib.sha256(msgspec.json.encode(moved, order="deterministic")).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(moved)).hexdigest()

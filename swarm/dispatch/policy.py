@@ -138,10 +138,14 @@ def _on_refusal(event: HoldRefused, state: TaskState) -> list[Decision]:
     if step.phase == "over":
         return []
     if state.plan.on_exhausted == "stop":
+        step.phase = "waiting"  # its attempt is over, there is nothing to drop
         return _finish_now(state, "budget_exhausted", event.detail)
-    if step.best is None:
-        return [_end(step, EndStep(event.step, "failed", reason=f"budget_exhausted: {event.detail}"))]
-    return [_keep_best(event.step, step, event.detail)]
+    if step.best is not None:
+        return [_keep_best(event.step, step, event.detail)]
+    last = state.plan.step(event.step).ladder[-1]
+    if last.kind == "person":
+        return [_end(step, EndStep(event.step, "person", last.name, reason=event.detail))]
+    return [_end(step, EndStep(event.step, "failed", reason=f"budget_exhausted: {event.detail}"))]
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------

@@ -168,10 +168,10 @@ class Chooser:
             order = order[:: max(1, len(order) // REHEARSALS)]
         asks = [(i, self._rehearsal(i, said[i])) for i in order[:REHEARSALS]]
         choices = await asyncio.gather(*(self._scored(ask, self._without(i)) for i, ask in asks))
-        known = [c.logprobs for c in choices if isinstance(c, Choice)]
-        if known and len(self._pack.labels) <= MOST_OPTIONS:
-            self.prior = np.mean(known, axis=0, dtype=np.float32)
-        answers = [(i, self._judged(ask, c)) for (i, ask), c in zip(asks, choices, strict=True) if isinstance(c, Choice)]
+        scored = [(i, ask, c) for (i, ask), c in zip(asks, choices, strict=True) if isinstance(c, Choice)]
+        if scored and len(self._pack.labels) <= MOST_OPTIONS:
+            self.prior = np.mean([c.logprobs for _, _, c in scored], axis=0, dtype=np.float32)
+        answers = [(i, self._judged(ask, c)) for i, ask, c in scored]
         return [Rehearsed(a.signals, a.output["label"] == self._index.keys[i]) for i, a in answers]
 
     def _rehearsal(self, i: int, said: tuple[str, Signals] | None) -> Ask:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 import swarm
 from protocols.tasks import Result
@@ -50,10 +51,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray = str(Path(sys.executable).with_name("ray"))
+    command = str(Path(sys.executable).with_name("ray"))
     # a short path: the sockets below it must fit 107 characters
     folder = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / f"swarmlet-{os.getpid()}"
-    common = [ray, "start", "--block", "--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000"]
+    common = [command, "start", "--block", "--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000"]
     head = _started([*common, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"])
     _wait_for_port(port)
     second = _started([*common, f"--address=127.0.0.1:{port}"])
@@ -72,7 +73,15 @@ async def answers(running: swarm.Swarm, n: int) -> list[Result]:
     return [result async for result in running.map(items(n))]
 
 
-@pytest.mark.live
+def test_a_laptop_is_a_cluster_of_one(swarm_file: Path) -> None:
+    """Without an address Ray is started on this machine, and nothing of it is left when the swarm is closed."""
+    with swarm.launch(swarm_file, runtime="ray", store=":memory:") as running:
+        pids = [ready.pid for ready in running.hosts().values()]
+        assert running.run_sync(items(1)[0]).status == "done"
+    assert not ray.is_initialized()
+    assert not any(_alive(pid) for pid in pids)
+
+
 def test_hosts_on_both_nodes_take_work(cluster: str, swarm_file: Path) -> None:
     """A swarm of two hosts on a cluster of two nodes works on both, and the receipt shows it."""
     with swarm.launch(swarm_file, address=cluster, store=":memory:") as running:
@@ -86,7 +95,6 @@ def test_hosts_on_both_nodes_take_work(cluster: str, swarm_file: Path) -> None:
     assert len({ready.pid for ready in hosts.values()} | {os.getpid()}) == 3
 
 
-@pytest.mark.live
 def test_a_host_killed_at_work_loses_and_doubles_nothing(cluster: str, swarm_file: Path) -> None:
     """SIGKILL of a host in the middle: every item is answered once, rightly, and no attempt is journalled twice."""
     n = 300
@@ -117,7 +125,6 @@ def test_a_host_killed_at_work_loses_and_doubles_nothing(cluster: str, swarm_fil
     }  # fmt: skip
 
 
-@pytest.mark.live
 def test_a_host_that_fits_nowhere_is_a_clear_error(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More CPUs a host than any node has: one sentence with what is free and what to lower."""
     monkeypatch.setattr("swarm.runtime.on_ray.PLACEMENT_TIMEOUT_S", 3.0)
@@ -125,6 +132,16 @@ def test_a_host_that_fits_nowhere_is_a_clear_error(cluster: str, tmp_path: Path,
     path.write_text(SWARM.replace("cpus: 1", "cpus: 3"))
     with pytest.raises(swarm.errors.LaunchError, match=r"no node with 3 CPUs.*lower runtime\.hosts, cpus or memory"):
         swarm.launch(path, address=cluster, store=":memory:")
+
+
+def _alive(pid: int) -> bool:
+    for _ in range(50):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _started(command: list[str]) -> subprocess.Popen[bytes]:

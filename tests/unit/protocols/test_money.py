@@ -30,7 +30,14 @@ def test_a_price_is_never_understated(usd: Decimal) -> None:
 
 @pytest.mark.parametrize(
     ("micro", "text"),
-    [(0, "$0.0000"), (1, "$0.000001"), (99, "$0.000099"), (100, "$0.0001"), (12_345, "$0.0123"), (2_500_000, "$2.5000")],
+    [
+        (0, "$0.0000"),
+        (1, "$0.000001"),
+        (99, "$0.000099"),
+        (100, "$0.0001"),
+        (12_345, "$0.0123"),
+        (2_500_000, "$2.5000"),
+    ],
 )
 def test_money_is_shown_in_dollars(micro: int, text: str) -> None:
     """Four decimals, six where four would show nothing of it."""

@@ -1,0 +1,70 @@
+"""Looks into a store's file from the outside, and small makers for its tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from protocols.money import Amount, Limit
+from protocols.records import Attempt, RunRecord
+from protocols.tasks import Result
+
+RUN = "r-1"
+
+
+def record(run: str = RUN) -> RunRecord:
+    return RunRecord(id=run, swarm="s", plan_hash="h", started=1.0, about={"a": 1})
+
+
+def attempt(id: str, task: str = "t-1", outcome: str = "accepted", **more: Any) -> Attempt:
+    return Attempt(id=id, task=task, step="s", tier="small", outcome=outcome, **more)
+
+
+def result(task: str, **more: Any) -> Result:
+    return Result(task=task, status="done", **more)
+
+
+def tokens(n: int) -> Amount:
+    return Amount(tokens=n)
+
+
+class Books:
+    """A second connection to a store's file: sees what is committed, and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+
+    def accounts(self) -> dict[str, tuple[Limit, Amount, Amount]]:
+        """Account -> limit, settled, held."""
+        rows = self._db.execute(
+            "SELECT id, limit_micro_usd, limit_tokens, settled_micro_usd, settled_tokens, held_micro_usd, held_tokens "
+            "FROM accounts"
+        ).fetchall()
+        return {
+            id: (
+                Limit(micro_usd=limit_usd, tokens=limit_tokens),
+                Amount(micro_usd=settled_usd, tokens=settled_tokens),
+                Amount(micro_usd=held_usd, tokens=held_tokens),
+            )
+            for id, limit_usd, limit_tokens, settled_usd, settled_tokens, held_usd, held_tokens in rows
+        }
+
+    def overruns(self) -> dict[str, tuple[int, int]]:
+        rows: list[Any] = self._db.execute("SELECT id, overrun_micro_usd, overrun_tokens FROM holds").fetchall()
+        return {id: (usd, n) for id, usd, n in rows}
+
+    def check(self) -> None:
+        """On every account and in every unit: settled + held ≤ limit, and nothing below zero."""
+        for account, (limit, settled, held) in self.accounts().items():
+            for most, spent, reserved in (
+                (limit.micro_usd, settled.micro_usd, held.micro_usd),
+                (limit.tokens, settled.tokens, held.tokens),
+            ):
+                assert spent >= 0, account
+                assert reserved >= 0, account
+                assert most is None or spent + reserved <= most, account
+
+    def close(self) -> None:
+        self._db.close()
