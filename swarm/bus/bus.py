@@ -1,7 +1,8 @@
 """Asks go out in batches, answers come back, and a host's death loses nothing.
 
 Delivery is at least once; an answer counts once, by the id of its ask. A host that dies is replaced and gets every
-ask it had not answered again; an ask that has been delivered `max_deliveries` times goes to the dead letters instead.
+ask it had not answered again; an ask that has been delivered `max_deliveries` times, the last time alone, goes to the
+dead letters instead.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Bus:
         max_deliveries: int = 3,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lines = {link.host: Line(link, serves, self._bury, clock) for link, serves in hosts}
+        self._lines = {link.host: Line(link, serves, self._bury, clock, max_deliveries) for link, serves in hosts}
         self._serving: list[asyncio.Task[None]] = []
         self._revive = revive
         self._max_deliveries = max_deliveries
@@ -182,7 +183,7 @@ class Bus:
         return [p for p in self._pending.values() if p.host == line.link.host and not p.reply.done()]
 
     def _resend(self, line: Line, orphans: list[Pending], cause: str) -> None:
-        for pending in orphans:
+        for pending in sorted(orphans, key=lambda p: -p.deliveries):  # suspects first, while the host has nothing else
             if pending.deliveries >= self._max_deliveries:
                 self._bury(pending, _died(pending, cause))
             else:

@@ -32,12 +32,17 @@ class Pending:
 
 @dataclass(slots=True)
 class Line:
-    """`give_up(pending, failed)` is called for an ask that cannot be sent at all."""
+    """`give_up(pending, failed)` is called for an ask that cannot be sent at all.
+
+    An ask that has outlived all its hosts but one delivery may be what kills them. It is sent alone and waited for, so
+    that the others, which were only near it, do not share its end.
+    """
 
     link: Link
     serves: Serves
     give_up: Callable[[Pending, Failed], None]
     clock: Callable[[], float]
+    max_deliveries: int
     unanswered: int = 0
     answered: int = 0
     deaths: list[float] = field(default_factory=list)
@@ -62,13 +67,30 @@ class Line:
             await self._filled.wait()
             self._filled.clear()
             while self._outbox:
-                batch = [self._outbox.popleft() for _ in range(min(BATCH, len(self._outbox)))]
-                wanted = [item for item in batch if isinstance(item, Cancel) or not item.reply.done()]
-                for item in wanted:
+                batch = self._next_batch()
+                for item in batch:
                     if isinstance(item, Pending):
                         item.deliveries += 1
-                if refused := await self._deliver(wanted):
-                    await self._put_back(wanted, {r.id: r for r in refused})
+                if refused := await self._deliver(batch):
+                    await self._put_back(batch, {r.id: r for r in refused})
+                for item in batch:
+                    if isinstance(item, Pending) and item.deliveries == self.max_deliveries > 1:
+                        await asyncio.wait({item.reply})
+
+    def _next_batch(self) -> list[Pending | Cancel]:
+        """What is still wanted, in order; a suspect comes alone."""
+        batch: list[Pending | Cancel] = []
+        while self._outbox and len(batch) < BATCH:
+            item = self._outbox[0]
+            if isinstance(item, Pending) and not item.reply.done() and self._is_suspect(item):
+                return batch or [self._outbox.popleft()]
+            self._outbox.popleft()
+            if isinstance(item, Cancel) or not item.reply.done():
+                batch.append(item)
+        return batch
+
+    def _is_suspect(self, item: Pending) -> bool:
+        return 0 < item.deliveries == self.max_deliveries - 1
 
     async def _deliver(self, batch: list[Pending | Cancel]) -> list[Overloaded]:
         """All of `batch` in one call. One that cannot be sent at all is given up and holds up no other."""

@@ -25,6 +25,7 @@ from swarm.runtime.launch import launch, planned
 from swarm.runtime.swarm import Swarm
 
 INTERRUPTED, TERMINATED = 130, 143
+LOADING = "Loading models (the first launch of a swarm also calibrates its tiers, about a minute)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,17 @@ def answer_all(request: Request) -> int:
     """Run it; the exit code."""
     plan = planned(request.file)
     _refuse_same_file(request.input, request.output)
-    with _opened(request.input, "rb") as source, _opened(request.output, "wb") as out:
+    with _opened(request.input, "rb") as source, _opened(request.output, "ab") as out:
         console = Console(stderr=True)
         show = request.progress and console.is_terminal
         try:
-            with console.status("Loading models") if show else _nothing():
+            with console.status(LOADING) if show else _nothing():
                 running = launch(plan, runtime=request.runtime, address=request.address, store=request.store)
         except KeyboardInterrupt:
             return INTERRUPTED
         code = 0
         with running:
+            _emptied(out)
             try:
                 asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
             except (KeyboardInterrupt, asyncio.CancelledError) as e:
@@ -162,7 +164,7 @@ def _refuse_same_file(input: str, output: str) -> None:
 
 
 @contextmanager
-def _opened(name: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
+def _opened(name: str, mode: Literal["rb", "ab"]) -> Iterator[IO[bytes]]:
     if name == "-" and mode == "rb":
         yield open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 (a thread that still reads keeps it)
         return
@@ -170,13 +172,19 @@ def _opened(name: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     try:
-        if mode == "wb":
+        if mode == "ab":
             Path(name).parent.mkdir(parents=True, exist_ok=True)
         stream = open(name, mode)  # noqa: SIM115
     except OSError as e:
         raise SwarmError(f"{name}: {e.strerror}") from e
     with stream:
         yield stream
+
+
+def _emptied(out: IO[bytes]) -> None:
+    """What an earlier run has left is dropped only now, when there is a swarm to write anew."""
+    if out is not sys.stdout.buffer and out.seekable():
+        out.truncate(0)
 
 
 @contextmanager

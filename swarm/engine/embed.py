@@ -46,6 +46,8 @@ class OnnxEmbedder:
         """Shape (len(texts), dimension), rows of length 1. Raises `EngineClosed`."""
         if self._closed:
             raise EngineClosed("the embedder was closed")
+        if not texts:
+            return np.zeros((0, 0), np.float32)
         future: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
         self._waiting.append((texts, future))
         if self._worker is None or self._worker.done():
@@ -66,15 +68,14 @@ class OnnxEmbedder:
             new = [text for text in dict.fromkeys(t for job, _ in jobs for t in job) if text not in self._known]
             try:
                 vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, new)
+                self._known.update(zip(new, vectors, strict=True))
+                for job, future in jobs:
+                    if not future.done():
+                        future.set_result(np.stack([self._known[text] for text in job]))
             except Exception as e:
                 for _, future in jobs:
                     if not future.done():
                         future.set_exception(EngineClosed("the embedder was closed") if self._closed else e)
-                continue
-            self._known.update(zip(new, vectors, strict=True))
-            for job, future in jobs:
-                if not future.done():
-                    future.set_result(np.stack([self._known[text] for text in job]))
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 

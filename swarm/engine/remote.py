@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -37,6 +37,28 @@ class Reply:
     tokens_in: int
     tokens_out: int
     micro_usd: MicroUSD
+    cut: bool = False  # by the limit of tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How a server wants to be asked. What it refuses says what to change; the formats are tried from the best down."""
+
+    format: int = 0  # in _FORMATS
+    limit: str = "max_tokens"
+    temperature: bool = True
+
+    def after(self, refusal: str) -> _Manner | None:
+        """How to ask next, or None when there is no other way."""
+        if "max_completion_tokens" in refusal and self.limit == "max_tokens":
+            return replace(self, limit="max_completion_tokens")
+        if "temperature" in refusal and self.temperature:
+            return replace(self, temperature=False)
+        return replace(self, format=self.format + 1) if self.format + 1 < len(_FORMATS) else None
+
+    def parameters(self, schema: dict[str, Any], max_tokens: int) -> dict[str, Any]:
+        chosen: dict[str, Any] = {self.limit: max_tokens, **_response_format(_FORMATS[self.format], schema)}
+        return {**chosen, "temperature": 0.0} if self.temperature else chosen
 
 
 class _Usage(msgspec.Struct):
@@ -88,7 +110,7 @@ class RemoteModel:
         self._spec = spec
         self._price = price
         self._client: AsyncOpenAI | None = None
-        self._formats: tuple[str, ...] = _FORMATS  # those that this server may take
+        self._manner = _Manner()
 
     async def complete(
         self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, timeout_s: float | None
@@ -110,7 +132,8 @@ class RemoteModel:
             raise self._error(f"answered without a usable token count: {e}", unknown=True) from None
         used = completion.usage
         cost = self._price.cost(used.prompt_tokens, used.completion_tokens)
-        return Reply(_text(completion.choices), used.prompt_tokens, used.completion_tokens, cost)
+        text, finish = _said(completion.choices)
+        return Reply(text, used.prompt_tokens, used.completion_tokens, cost, cut=finish == "length")
 
     async def close(self) -> None:
         if self._client is not None:
@@ -119,23 +142,22 @@ class RemoteModel:
     async def _ask(
         self, messages: list[dict[str, str]], schema: dict[str, Any], max_tokens: int, limit_s: float
     ) -> bytes:
-        """The body of the answer, asked for in the best format that the server takes. A refusal costs nothing."""
-        formats, refusal = self._formats, ""
-        for i, kind in enumerate(formats):
+        """The body of the answer, asked for in the first manner that the server takes. A refusal costs nothing."""
+        manner: _Manner | None = self._manner
+        while manner is not None:
             try:
-                body = await self._post(messages, max_tokens, limit_s, _response_format(kind, schema))
+                body = await self._post(messages, manner.parameters(schema, max_tokens), limit_s)
             except _Refused as e:
                 refusal = str(e)
+                manner = manner.after(refusal)
                 continue
-            if i > 0:
-                log.info("remote.format_refused", model=self._spec.name, refused=formats[:i], used=kind)
-                self._formats = formats[i:]  # only now is it known that the format was what was wrong
+            if manner != self._manner:
+                log.info("remote.manner_changed", model=self._spec.name, manner=asdict(manner))
+                self._manner = manner  # only now is it known that the manner was what was wrong
             return body
-        raise self._error(f"the request was refused: {refusal}") from None
+        raise self._error(f"the request was refused: {refusal}")
 
-    async def _post(
-        self, messages: list[dict[str, str]], max_tokens: int, limit_s: float, response_format: dict[str, Any]
-    ) -> bytes:
+    async def _post(self, messages: list[dict[str, str]], parameters: dict[str, Any], limit_s: float) -> bytes:
         import openai
 
         from swarm.engine import http
@@ -144,10 +166,8 @@ class RemoteModel:
             answer = await self._connected().chat.completions.with_raw_response.create(
                 model=self._spec.name,
                 messages=messages,  # type: ignore[arg-type]
-                max_tokens=max_tokens,
-                temperature=0.0,
                 timeout=http.timeouts(limit_s),
-                **response_format,
+                **parameters,
             )
             return answer.http_response.content
         except openai.APIStatusError as e:
@@ -194,12 +214,15 @@ def _key(spec: ModelSpec) -> str:
     return os.environ.get(spec.key_env, "").strip() if spec.key_env else ""
 
 
-def _text(choices: Any) -> str:
+def _said(choices: Any) -> tuple[str, Any]:
+    """The text of the first choice, empty where there is none, and why it ended."""
     match choices:
-        case [{"message": {"content": str(text)}}, *_]:
-            return text
+        case [{"message": {"content": str(text)}, **rest}, *_]:
+            return text, rest.get("finish_reason")
+        case [{"finish_reason": finish}, *_]:
+            return "", finish
         case _:
-            return ""
+            return "", None
 
 
 def _response_format(kind: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class TierLine(msgspec.Struct, frozen=True, kw_only=True):
     escalated: int = 0
     degraded: int = 0
     failed: int = 0
+    cancelled: int = 0
     refused: int = 0  # the budget did not allow it
     unavailable: int = 0
     tokens_in: int = 0
@@ -124,7 +125,8 @@ def _lines(attempts: list[Attempt]) -> Iterable[TierLine]:
             accepted=outcomes["accepted"],
             escalated=outcomes["escalated"],
             degraded=outcomes["degraded"],
-            failed=outcomes["failed"] + outcomes["cancelled"],
+            failed=outcomes["failed"],
+            cancelled=outcomes["cancelled"],
             refused=outcomes["refused"],
             unavailable=outcomes["unavailable"],
             tokens_in=sum(a.tokens_in for a in group),

@@ -26,7 +26,7 @@ def _tiers(receipt: Receipt) -> Table:
     for line in receipt.tiers:
         other = [
             (line.degraded, "degraded"),
-            (line.failed, "failed"),
+            (line.failed, "failed"), (line.cancelled, "cancelled"),
             (line.refused, "refused"),
             (line.unavailable, "missed"),
         ]

@@ -32,7 +32,7 @@ SHOTS = 6
 SHOT_TOKENS = 120  # of an example
 TURN_TOKENS = 8  # chat markup around a turn
 TEXT_TOKENS = 600  # of a longer message the beginning and the end are read
-REHEARSALS = 40
+REHEARSALS = 32
 OWN_SHARE = 0.5  # weight of the model's own log-probabilities beside the head's, where there are both
 PRIOR_SHARE = 0.5  # how much of the model's bias towards some labels is taken off; all of it measures worse
 

@@ -30,7 +30,7 @@ from swarm.specialists.examples import ExampleIndex
 SHOTS = 3
 SHOT_TOKENS = 160  # of an example's text
 TEXT_TOKENS = 600
-REHEARSALS = 24
+REHEARSALS = 16
 MARKUP = 8  # tokens that a chat format may add to a turn
 _TELLING = re.compile(r"\d[\d.,:/-]*|[€$£¥]")  # what a field is likely to be made of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
@@ -14,7 +15,7 @@ SHOTS = 4
 _MOST_TEXT = 20_000  # characters of a message that are sent
 
 
-def messages(pack: Pack, given: dict[str, object]) -> list[dict[str, str]]:
+def messages(pack: Pack, given: Mapping[str, object]) -> list[dict[str, str]]:
     """The chat that is sent: instructions with labels and schema, a few examples, the input as data."""
     rules = [pack.instructions.strip()]
     if pack.labels:
@@ -45,6 +46,9 @@ class Remote:
         )
         usage = Usage(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out, micro_usd=reply.micro_usd)
         output = parse_output(self._schema, reply.text)
+        if isinstance(output, str) and reply.cut:
+            detail = f"no end within {self._pack.max_tokens} tokens; raise max_tokens of pack {self._pack.name!r}"
+            return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage)
         if isinstance(output, str):
             return Failed(id=ask.id, reason="invalid_output", detail=output, retryable=True, usage=usage)
         label = output.get("label")

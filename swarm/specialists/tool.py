@@ -52,9 +52,8 @@ def _call(run: Run, given: Mapping[str, Any]) -> tuple[Any, BaseException | None
         output = run(**given)
         if inspect.iscoroutine(output):
             output = asyncio.run(output)
-        plain = msgspec.to_builtins(output, str_keys=True)
-        msgspec.msgpack.encode(plain)
-        return plain, None
+        sent = msgspec.msgpack.encode(msgspec.to_builtins(output, str_keys=True))
+        return msgspec.msgpack.decode(sent), None
     except BaseException as e:
         return None, e
 

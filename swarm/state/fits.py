@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from protocols.control import Calibration
 
-_FORMAT = 4  # raised when a fit would come out differently from the same inputs
+_FORMAT = 5  # raised when a fit would come out differently from the same inputs
 
 
 class FitCache:
@@ -31,12 +33,10 @@ class FitCache:
         try:
             with np.load(self._folder / f"{key}.npz", allow_pickle=False) as kept:
                 return {name: kept[name] for name in kept.files}
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # missing or damaged: it is made again
 
     def keep_arrays(self, key: str, arrays: dict[str, NDArray[np.float32]]) -> None:
-        import io
-
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         self._write(f"{key}.npz", buffer.getvalue())

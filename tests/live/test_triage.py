@@ -111,7 +111,7 @@ def test_the_receipt_compares_with_the_remote_model(triage: swarm.Swarm) -> None
     receipt = triage.receipt()
     assert sum(receipt.tasks.values()) > 30
     for line in receipt.tiers:
-        assert line.asked == line.accepted + line.escalated + line.degraded + line.failed
+        assert line.asked == line.accepted + line.escalated + line.degraded + line.failed + line.cancelled
     assert receipt.spent.micro_usd == 0 and receipt.spent.tokens > 0
     assert receipt.baseline is not None and receipt.baseline.micro_usd > 0
     assert receipt.baseline.model == "gpt-4o-mini" and "genai-prices" in receipt.baseline.source

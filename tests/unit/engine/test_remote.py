@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from remote_provider import (
     Act,
+    Handler,
     Provider,
+    Seen,
     closed_port,
     completion,
     cuts,
@@ -253,6 +255,36 @@ async def test_format_that_is_refused_is_not_asked_for_again(takes: str, asked: 
             await model.complete(CHAT, SCHEMA, 50, None)
             await model.complete(CHAT, SCHEMA, 50, None)
     assert [s.format for s in server.seen] == [*asked, takes]
+
+
+async def test_model_that_wants_other_parameters_gets_them() -> None:
+    """A model that refuses `max_tokens` and a temperature, as reasoning models do, is asked as it wants to be."""
+
+    def reasons(handler: Handler, seen: Seen) -> None:
+        if "max_tokens" in seen.body:
+            refuses(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")(handler, seen)
+        elif "temperature" in seen.body:
+            refuses(400, "Unsupported value: 'temperature' does not support 0 with this model.")(handler, seen)
+        else:
+            says("{}")(handler, seen)
+
+    with provider(reasons) as server:
+        async with opened(server.url) as model:
+            await model.complete(CHAT, SCHEMA, 50, None)
+            await model.complete(CHAT, SCHEMA, 50, None)
+    assert len(server.seen) == 4, "what is learnt in the first call is known in the second"
+    last = server.seen[-1]
+    assert last.body["max_completion_tokens"] == 50 and last.format == "json_schema"
+
+
+@pytest.mark.parametrize(("finish", "cut"), [("length", True), ("stop", False), (None, False), (5, False)])
+async def test_reply_says_whether_it_was_cut(finish: Any, cut: bool) -> None:
+    """An answer that ended at the limit of tokens is marked, with a text or without one."""
+    for content in ('{"lab', None):
+        choices = [{"finish_reason": finish, "message": {"content": content}}]
+        body = {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+        with provider(sends(json.dumps(body).encode())) as server:
+            assert (await ask(server.url)).cut is cut
 
 
 async def test_refused_request_says_nothing_about_formats() -> None:

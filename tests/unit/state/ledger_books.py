@@ -38,7 +38,7 @@ class Books:
 
     def accounts(self) -> dict[str, tuple[Limit, Amount, Amount]]:
         """Account -> limit, settled, held."""
-        rows = self._db.execute(
+        rows: list[Any] = self._db.execute(
             "SELECT id, limit_micro_usd, limit_tokens, settled_micro_usd, settled_tokens, held_micro_usd, held_tokens "
             "FROM accounts"
         ).fetchall()
