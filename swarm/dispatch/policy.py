@@ -56,6 +56,7 @@ class StepState:
     earlier: tuple[Earlier, ...] = ()
     best: Candidate | None = None
     end: EndStep | None = None
+    refused: bool = False  # it failed for want of budget
 
 
 @dataclass(slots=True)
@@ -145,7 +146,8 @@ def _on_refusal(event: HoldRefused, state: TaskState) -> list[Decision]:
     last = state.plan.step(event.step).ladder[-1]
     if last.kind == "person":
         return [_end(step, EndStep(event.step, "person", last.name, reason=event.detail))]
-    return [_end(step, EndStep(event.step, "failed", reason=f"budget_exhausted: {event.detail}"))]
+    step.refused = True
+    return [_end(step, EndStep(event.step, "failed", reason=event.detail))]
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------
@@ -220,20 +222,24 @@ def _start_ready(state: TaskState) -> list[Decision]:
 def _finish_if_over(state: TaskState) -> list[Decision]:
     if any(step.phase != "over" for step in state.steps.values()):
         return []
-    ends = [step.end for step in state.steps.values() if step.end is not None]
-    return [_finished(state, *_verdict(ends))]
+    return [_finished(state, *_verdict(state))]
 
 
-def _verdict(ends: list[EndStep]) -> tuple[Status, str]:
-    by_status = {end.status: end for end in reversed(ends)}
+def _verdict(state: TaskState) -> tuple[Status, str]:
+    """The worst that became of a step, and of the first of those the reason."""
+    by_status = {step.end.status: step.end for step in reversed(state.steps.values()) if step.end is not None}
     if end := by_status.get("failed"):
-        exhausted = end.reason.startswith("budget_exhausted")
-        return ("budget_exhausted" if exhausted else "failed"), f"step {end.step!r}: {end.reason}"
+        return ("budget_exhausted" if state.steps[end.step].refused else "failed"), _told(end)
     if end := by_status.get("person"):
-        return "person", f"step {end.step!r}: {end.reason}"
+        return "person", _told(end)
     if end := by_status.get("degraded"):
-        return "degraded", f"step {end.step!r}: {end.reason}"
+        return "degraded", _told(end)
     return "done", ""
+
+
+def _told(end: EndStep) -> str:
+    named = f"step {end.step!r}"
+    return end.reason if end.reason.startswith(named) else f"{named}: {end.reason}"
 
 
 def _finish_now(state: TaskState, status: Status, reason: str) -> list[Decision]:

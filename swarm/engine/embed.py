@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from swarm.errors import EngineClosed, ModelDamaged
 
 WINDOW = 256  # tokens that are read; what follows is cut
-BATCH = 32
+BATCH_TOKENS = 512  # padding included; larger batches are slower on a CPU, and take memory
 REMEMBERED = 4096  # vectors kept, about 6 MB
 
 
@@ -28,6 +29,7 @@ class OnnxEmbedder:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it would keep the largest batch's memory for ever
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
@@ -82,12 +84,9 @@ class OnnxEmbedder:
     def _embed(self, texts: list[str]) -> list[NDArray[np.float32]]:
         # Half a surrogate pair would be refused, and with it all other texts of the batch.
         encodings = self._tokenizer.encode_batch([t.encode(errors="replace").decode() for t in texts])
-        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
         rows: list[NDArray[np.float32] | None] = [None] * len(texts)
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            vectors = self._run([encodings[i].ids for i in chosen])
-            for i, vector in zip(chosen, vectors, strict=True):
+        for chosen in _batches([len(e.ids) for e in encodings]):
+            for i, vector in zip(chosen, self._run([encodings[i].ids for i in chosen]), strict=True):
                 rows[i] = vector
         return [row for row in rows if row is not None]
 
@@ -104,3 +103,15 @@ class OnnxEmbedder:
         pooled = (hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
         unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return unit.astype(np.float32)
+
+
+def _batches(lengths: list[int]) -> Iterator[list[int]]:
+    """Places of texts to compute together: of like length, so that little is padded, and few enough."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and lengths[i] * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

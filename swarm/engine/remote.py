@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -117,6 +118,8 @@ class RemoteModel:
     ) -> Reply:
         """One answer. Raises `RemoteError`, with `unknown` set when the call may have been billed unseen."""
         limit_s = self._spec.timeout_s if timeout_s is None else min(self._spec.timeout_s, timeout_s)
+        if self._client is None:
+            await asyncio.to_thread(import_module, "openai")  # takes most of a second, which is not the server's
         try:
             async with asyncio.timeout(limit_s):  # of the whole call: the client could only limit each read
                 body = await self._ask(messages, schema, max_tokens, limit_s)

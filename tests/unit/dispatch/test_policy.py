@@ -205,8 +205,8 @@ def test_a_refused_hold_without_an_answer_is_budget_exhausted() -> None:
     """With nothing to keep, the task ends for want of budget."""
     decisions, _ = after(plan(step("s", "small")), HoldRefused("s", "small", "needs 9 tokens"))
     assert decisions == [
-        EndStep("s", "failed", reason="budget_exhausted: needs 9 tokens"),
-        Finish("budget_exhausted", "step 's': budget_exhausted: needs 9 tokens"),
+        EndStep("s", "failed", reason="needs 9 tokens"),
+        Finish("budget_exhausted", "step 's': needs 9 tokens"),
     ]
 
 
@@ -270,6 +270,12 @@ def test_input_that_cannot_be_used_ends_the_task_before_anything_is_asked() -> N
         EndStep("t", "skipped", reason="no text"),
         Finish("failed", "no text"),
     ]
+
+
+def test_a_reason_names_its_step_once() -> None:
+    """A detail that begins with the step is not given its name again."""
+    decisions, _ = after(plan(step("s", "small")), HoldRefused("s", "small", "step 's' at tier 'small' needs $1"))
+    assert decisions[-1] == Finish("budget_exhausted", "step 's' at tier 'small' needs $1")
 
 
 # --- the graph --------------------------------------------------------------------------------------------------

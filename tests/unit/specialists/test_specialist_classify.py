@@ -170,6 +170,14 @@ def test_hold_is_enough_to_be_answered(text: str) -> None:
     assert reply.usage.tokens_in <= held
 
 
+async def test_message_is_cut_rather_than_refused() -> None:
+    """Where a message is too much for what is allowed, its ends are read."""
+    model = ScriptedModel(count=len)
+    answered(await chooser(model).answer(ask("begin " + "x" * 10_000 + " end", max_tokens=250)))
+    last = model.requests[0].prompt.turns[-1].text
+    assert last.startswith("Message: begin ") and last.endswith(" end")
+
+
 async def test_ordinary_message_gets_all_its_examples() -> None:
     """The allowance of a message in English has room for the whole prompt."""
     text = "Hello, I ordered a lamp three weeks ago and it is still not here. Could you tell me where my parcel is?"

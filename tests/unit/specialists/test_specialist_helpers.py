@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +79,12 @@ def test_gist_is_short_and_holds_both_ends(text: str) -> None:
 def test_allowance_for_a_text_is_bounded(text: str, most: int) -> None:
     """Any string has an allowance, half a surrogate pair too, and none is above the limit."""
     assert 8 <= text_allowance(text, most) <= most
+
+
+@given(text=any_text)
+def test_allowance_is_plenty_in_any_script(text: str) -> None:
+    """At two bytes a token, which few scripts need, a text is read whole."""
+    assert text_allowance(text, 10**9) >= -(-len(text.encode()) // 2)
 
 
 # --- checks and agreement
@@ -197,7 +204,9 @@ async def test_labels_are_ranked_by_their_nearest_example() -> None:
 async def test_pack_without_examples_has_nothing_near() -> None:
     """A pack without examples has an index all the same: no neighbours, no similarity."""
     embedder = ScriptedEmbedder()
-    index = await ExampleIndex.build(extract_pack(examples=()), embedder)
+    pack = extract_pack(examples=())
+    assert (await ExampleIndex.build(pack, embedder)).vectors.shape[0] == 0
+    index = ExampleIndex(pack, np.zeros((0, 0), np.float32))  # as an embedder that does not know its dimension yet
     (vector,) = await embedder.embed(("hello",))
     cosines = index.cosines(vector)
     assert (

@@ -145,10 +145,10 @@ def classify_pack_with(schema: dict[str, Any]) -> Pack:
 @pytest.mark.parametrize("pack", PACKS, ids=lambda p: p.kind)
 @given(text=any_text)
 def test_remote_hold_bounds_any_tokeniser(pack: Pack, text: str) -> None:
-    """A token is at least one byte: the hold covers every byte that is sent, the markup, and the longest answer."""
+    """A token is at least one byte: the hold covers all bytes sent, the schema too, markup, and the longest answer."""
     given = {"text": text, "intent": "x", "fields": None}
     hold = Estimator().hold(*step(pack, "remote"), given)
-    sent = sum(len(m["content"].encode()) for m in messages(pack, given))
+    sent = sum(len(m["content"].encode()) + 8 for m in messages(pack, given)) + len(json.dumps(pack.output_schema))
     assert hold.tokens >= sent + pack.max_tokens
     assert hold.micro_usd >= sent + 2 * pack.max_tokens, "at 1 and 2 dollars a million"
 

@@ -119,6 +119,12 @@ def test_code_that_cannot_be_used_is_a_fault_of_the_pack(tmp_path: Path, code: s
     assert str(path) in str(caught.value)
 
 
+async def test_tool_is_compiled_as_it_stands(tmp_path: Path) -> None:
+    """No `from __future__` of ours changes what a tool's code means."""
+    code = "def run(a: int, b: int):\n    return {'sum': int(run.__annotations__['a'] is int)}\n"
+    assert answered(await reply_of(tmp_path, code)).output == {"sum": 1}
+
+
 async def test_dataclasses_with_postponed_annotations_work(tmp_path: Path) -> None:
     """A tool's module is where Python looks for it."""
     code = (
