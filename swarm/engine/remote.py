@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 MOST_BYTES = 4 * 1024 * 1024  # of an answer; the rest is not read
 HIDDEN = "[redacted]"
+_LIBRARY = "openai.resources.chat.completions"
 _FORMATS = ("json_schema", "json_object with schema", "json_object", "none")  # ways to ask for JSON, the best first
 _REFUSED = frozenset({400, 422})  # llama.cpp's server says 500 for a format that it does not take
 _PASSING = frozenset({408, 409, 429})  # and every 5xx
@@ -119,7 +120,7 @@ class RemoteModel:
         """One answer. Raises `RemoteError`, with `unknown` set when the call may have been billed unseen."""
         limit_s = self._spec.timeout_s if timeout_s is None else min(self._spec.timeout_s, timeout_s)
         if self._client is None:
-            await asyncio.to_thread(import_module, "openai")  # takes most of a second, which is not the server's
+            await asyncio.to_thread(import_module, _LIBRARY)  # takes most of a second, which is not the server's
         try:
             async with asyncio.timeout(limit_s):  # of the whole call: the client could only limit each read
                 body = await self._ask(messages, schema, max_tokens, limit_s)

@@ -50,6 +50,7 @@ def build(
         raise error(builder.problems)
     spec = file.spec
     used = {tier.name: tier.model for step in steps for tier in step.ladder if tier.model}
+    used |= {tier.name: tier.model for tier in builder.embedders() if tier.model}
     return Plan(
         name=spec.name,
         description=spec.description or "",
@@ -60,7 +61,7 @@ def build(
         compare_with=spec.escalation.compare_with,
         models=MappingProxyType(used),
         runtime=spec.runtime,
-        hash=_hash(steps),
+        hash=_hash(steps, [tier.model.name for tier in builder.embedders() if tier.model]),
     )
 
 
@@ -71,6 +72,7 @@ class _Builder:
         self._file = file
         self._check_schema = check_schema
         self._tiers, problems = models.tiers(file, kinds)
+        self._all_models = not problems and not any(path[:1] == ("models",) for path in file.broken)
         self.problems = [*file.problems, *problems]
         self._packs: dict[str, Pack] = {}
         for name, specialist in file.spec.specialists.items():
@@ -79,6 +81,10 @@ class _Builder:
             self.problems += maker.problems
             if pack is not None:
                 self._packs[name] = pack
+
+    def embedders(self) -> list[Tier]:
+        """The embedding models; a small tier chooses its examples with them, whether or not a ladder names one."""
+        return [tier for tier in self._tiers.values() if tier.kind == "head"]
 
     def steps(self) -> tuple[PlannedStep, ...]:
         """The steps in order; whole only when `problems` stays empty."""
@@ -136,6 +142,8 @@ class _Builder:
             yield self._file.at(("specialists", name, *place), f"tier {quote(tier.name)} ({tier.kind}) {reason}")
 
     def _unsupported(self, pack: Pack, tier: Tier) -> str | None:
+        if pack.kind == "classify" and tier.kind == "small" and self._all_models and not self.embedders():
+            return "chooses examples by embedding, and models has none for it; add head: all-MiniLM-L6-v2"
         if self._check_schema is None or pack.kind != "extract" or tier.kind != "small":
             return None
         try:
@@ -153,8 +161,8 @@ def _limit(part: LimitPart) -> Limit:
     )
 
 
-def _hash(steps: tuple[PlannedStep, ...]) -> str:
-    content = [
+def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
+    content: list[Any] = [
         {
             "name": step.name,
             "specialist": step.specialist,
@@ -165,6 +173,7 @@ def _hash(steps: tuple[PlannedStep, ...]) -> str:
         }
         for step in steps
     ]
+    content.append(embedders)
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 

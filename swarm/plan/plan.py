@@ -68,7 +68,7 @@ class Plan:
     run_limit: Limit
     on_exhausted: OneOf["stop", "degrade"]
     compare_with: str | None
-    models: Mapping[str, ModelSpec]  # tier name -> model, those that a ladder uses
+    models: Mapping[str, ModelSpec]  # tier name -> model: those that a ladder uses, and the embedders
     runtime: Runtime
     hash: str
     _by_name: Mapping[str, PlannedStep] = field(init=False, repr=False, compare=False)

@@ -39,6 +39,8 @@ def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int
     tiers = {name: tuple(t.name for t in ladder if wanted(t)) for name, ladder in ladders.items()}
     tiers = {name: here for name, here in tiers.items() if here}
     models = {t.name: t.model for ladder in ladders.values() for t in ladder if wanted(t) and t.model is not None}
+    if any(model.kind == "small" for model in models.values()):
+        models |= {name: model for name, model in plan.models.items() if model.kind == "head"}  # to choose examples
     return HostSpec(
         host=host,
         packs={step.specialist: step.pack for step in plan.steps if step.specialist in tiers},

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import openai.resources.chat.completions  # noqa: F401 - takes most of a second, more than these tests wait
 import pytest
 from remote_provider import (
     Act,
@@ -309,7 +310,7 @@ async def test_calls_at_the_same_time_settle_on_one_format() -> None:
 async def test_looking_for_a_format_takes_no_longer_than_one_call() -> None:
     """The timeout is that of the whole call, however many refusals are part of it."""
     with provider(refuses(400), hangs) as server:
-        async with opened(server.url, timeout_s=0.3) as model:
+        async with opened(server.url, timeout_s=0.5) as model:
             with pytest.raises(RemoteError, match="no answer within"):
                 await model.complete(CHAT, SCHEMA, 50, None)
     assert len(server.seen) == 2
