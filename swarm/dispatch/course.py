@@ -99,7 +99,7 @@ class Course:
             else:
                 writes.append(self._s.store.settle(attempt, self._s.run, made.used))
         await asyncio.gather(*writes)
-        pass
+        self._holds.ended()
 
     # --- acting on decisions
 
