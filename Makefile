@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
 DATA   ?= ../shared/data/tasks
 
-.PHONY: run test lint types contracts unit live faults bench peers models clean
+.PHONY: run test lint types contracts unit live bench models clean
 
 run: models
 	$(BIN)/swarm run configs/triage.yaml --input configs/triage/inbox.jsonl --output out/triage.jsonl
@@ -29,9 +29,6 @@ unit: $(VENV)/dev.done
 live: $(VENV)/dev.done models
 	$(BIN)/swarm models pull gemma-3-270m
 	$(BIN)/pytest tests/live
-
-faults: $(VENV)/dev.done models
-	$(BIN)/pytest tests/faults
 
 bench: $(VENV)/dev.done models
 	$(BIN)/python benchmarks/startup.py

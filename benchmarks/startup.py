@@ -1,6 +1,6 @@
 """How long `import swarm` takes, and the first result of `swarm run --runtime in-process` on a warm machine.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.data.is_dir():
         sys.exit(f"{args.data}: no such folder; --data names one with banking77/ and clinc150/")
-    print(f"{'set':<10} {'ladder':<13} {'accuracy':>8} {'local':>6} {'answered':>9} {'messages/s':>11} {'tokens':>9}", flush=True)
+    columns = f"{'accuracy':>8} {'local':>6} {'answered':>9} {'messages/s':>11} {'tokens':>9}"
+    print(f"{'set':<10} {'ladder':<13} {columns}", flush=True)
     for name in args.sets:
         examples = chosen(read(args.data / name / "train.jsonl.gz"), args.seed)
         dev = read(args.data / name / "dev.jsonl.gz")

@@ -75,6 +75,11 @@ class VirtualClock:
         for _, loop, event in woken:
             loop.call_soon_threadsafe(event.set)
 
+    @property
+    def sleepers(self) -> int:
+        """How many wait for the clock to go on."""
+        return len(self._sleepers)
+
     async def sleep(self, seconds: float) -> None:
         """Return when the clock has gone on by `seconds`."""
         event = asyncio.Event()
@@ -106,9 +111,8 @@ def launch_scripted(
     script = answers if isinstance(answers, Script) else Script(answers)
     script.check(plan)
     runtime = _ScriptedRuntime(plan, script, clock)
-    missing = {
-        tier: "it has no price" for tier, model in plan.models.items() if model.kind == "remote" and not price_of(model)
-    }
+    remote = [model for model in plan.models.values() if model.kind == "remote"]
+    missing = {model.tier: f"no price known for {model.name!r}" for model in remote if price_of(model) is None}
     missing |= unavailable or {}
     loop = Loop()
     try:
@@ -138,7 +142,7 @@ class _ScriptedRuntime:
             host=spec.host,
             mailbox=spec.mailbox,
             packs=spec.packs,
-            otherwise=workshop.answer,
+            code=workshop.answer,
             sleep=self._clock.sleep if self._clock is not None else asyncio.sleep,
         )
         ready = Ready(host=spec.host, node="this process", pid=0, calibrations=workshop.calibrations)

@@ -26,8 +26,8 @@ REMEMBERED = 4096  # answers kept for an ask that is delivered again
 class ScriptedHost:
     """One host that follows a script; several may follow the same one.
 
-    At most `mailbox` asks at once. `otherwise` answers what the script leaves out. Answers must satisfy the schemas of
-    `packs` (by specialist), as those of a real host do. `sleep` is what delays go by.
+    At most `mailbox` asks at once. `code` answers for that tier what the script leaves out. Answers must satisfy the
+    schemas of `packs` (by specialist), as those of a real host do. `sleep` is what delays go by.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class ScriptedHost:
         host: HostId = "scripted",
         mailbox: int = 256,
         packs: Mapping[str, Pack] | None = None,
-        otherwise: Callable[[Ask], Awaitable[Answer | Failed]] | None = None,
+        code: Callable[[Ask], Awaitable[Answer | Failed]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.host = host
@@ -45,7 +45,7 @@ class ScriptedHost:
         self.cancelled: list[AttemptId] = []
         self._mailbox = mailbox
         self._packs = packs or {}
-        self._otherwise = otherwise
+        self._code = code
         self._sleep = sleep
         self._active: dict[AttemptId, asyncio.Task[Answer | Failed]] = {}
         self._answered: OrderedDict[AttemptId, Answer | Failed] = OrderedDict()
@@ -119,8 +119,8 @@ class ScriptedHost:
 
     async def _answer(self, ask: Ask, reply: Says | Fails | Hangs | None) -> Answer | Failed:
         match reply:
-            case None if self._otherwise is not None:
-                return await self._otherwise(ask)
+            case None if self._code is not None and ask.tier == "code":
+                return await self._code(ask)
             case None:
                 detail = f"the script says nothing for step {ask.step!r} at tier {ask.tier!r}"
                 return Failed(id=ask.id, reason="unavailable", detail=detail)

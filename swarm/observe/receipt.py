@@ -84,6 +84,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Baseline | None
     ms: int | None  # from start to end; None while it runs
 
+    def __str__(self) -> str:
+        """The receipt as tables of plain text."""
+        from swarm.observe.table import as_text
+
+        return as_text(self)
+
 
 def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result], balance: Balance) -> Receipt:
     """The receipt of a run from what the store knows; right at any moment, also of a run that died."""

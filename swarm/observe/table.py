@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+import io
+
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +18,14 @@ def rendered(receipt: Receipt) -> RenderableType:
     return Group(head, _tiers(receipt), _summary(receipt))
 
 
+def as_text(receipt: Receipt, width: int = 140) -> str:
+    """The same as plain text, `width` characters wide."""
+    console = Console(width=width, color_system=None, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(rendered(receipt))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
 def _tiers(receipt: Receipt) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("step")
@@ -26,7 +36,8 @@ def _tiers(receipt: Receipt) -> Table:
     for line in receipt.tiers:
         other = [
             (line.degraded, "degraded"),
-            (line.failed, "failed"), (line.cancelled, "cancelled"),
+            (line.failed, "failed"),
+            (line.cancelled, "cancelled"),
             (line.refused, "refused"),
             (line.unavailable, "missed"),
         ]

@@ -12,8 +12,8 @@ import resource
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -113,7 +113,8 @@ class Host:
     async def _answer(self, ask: Ask) -> Answer | Failed:
         try:
             async with asyncio.timeout(None if ask.left_ms is None else ask.left_ms / 1000):
-                return await self._workshop.answer(ask)
+                with structlog.contextvars.bound_contextvars(task_id=ask.task, step=ask.step, tier=ask.tier):
+                    return await self._workshop.answer(ask)
         except TimeoutError:
             detail = f"no time left after {ask.left_ms} ms"
             return Failed(id=ask.id, reason="timeout", detail=detail, unknown=self._is_paid(ask))

@@ -24,9 +24,10 @@ class Hosts:
 
     async def start(self, owned: AsyncExitStack) -> Bus:
         """Start every host, the first alone: it pays for what the others then find fitted."""
-        first, *others = self._specs
-        links = [await self._open(first, owned)]
-        links += await asyncio.gather(*(self._open(host, owned) for host in others))
+        hosts = list(self._specs)
+        opened = [await self._open(host, owned) for host in hosts[:1]]
+        others = await asyncio.gather(*(self._open(host, owned) for host in hosts[1:]), return_exceptions=True)
+        links = [*opened, *(_or_raised(other) for other in others)]  # all are open or failed: none is left behind
         bus = Bus([(link, serves(self._specs[link.host])) for link in links], self._start)
         return await owned.enter_async_context(bus)
 
@@ -43,3 +44,9 @@ class Hosts:
         runtime = self._local if host == LOCAL else self._runtime
         link, self.ready[host] = await runtime.start(self._specs[host])
         return link
+
+
+def _or_raised(link: Link | BaseException) -> Link:
+    if isinstance(link, BaseException):
+        raise link
+    return link

@@ -116,7 +116,11 @@ class RayRuntime:
                 self._owner = True
         except Exception as e:
             where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            remedy = "if its nodes ask for a token, set RAY_AUTH_MODE=token here too" if self._address else "try --runtime in-process"
+            remedy = (
+                "if its nodes ask for a token, set RAY_AUTH_MODE=token here too"
+                if self._address
+                else "try --runtime in-process"
+            )
             raise LaunchError(f"cannot {where}: {str(e)[:300]}; {remedy}") from e
         self._joined = True
 

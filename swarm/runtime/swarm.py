@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from protocols.events import Event, TaskFinished
 from protocols.control import Health, Ready
+from protocols.events import Event, TaskFinished
 from protocols.ids import HostId, RunId, new_id
 from protocols.tasks import Result, Task
 from swarm.bus.bus import BusStatistics

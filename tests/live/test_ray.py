@@ -125,7 +125,9 @@ def test_a_host_killed_at_work_loses_and_doubles_nothing(cluster: str, swarm_fil
     }  # fmt: skip
 
 
-def test_a_host_that_fits_nowhere_is_a_clear_error(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_fits_nowhere_is_a_clear_error(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More CPUs a host than any node has: one sentence with what is free and what to lower."""
     monkeypatch.setattr("swarm.runtime.on_ray.PLACEMENT_TIMEOUT_S", 3.0)
     path = tmp_path / "large.yaml"

@@ -232,7 +232,7 @@ async def test_an_attempt_waits_for_room_that_others_may_leave() -> None:
     """Only one hold fits at a time, and all tasks are done one after the other; nobody is turned away."""
     made, prices = plan(step("s", "small"), run=Limit(tokens=1000)), FixedPrices({"small": Amount(tokens=900)})
     async with staged(made, {"s": Says(A, tokens=5)}, prices=prices) as stage:
-        results = await asyncio.gather(*(stage.run(f"t-{i}") for i in range(12)))
+        results = await asyncio.wait_for(asyncio.gather(*(stage.run(f"t-{i}") for i in range(12))), 30)
         assert {result.status for result in results} == {"done"}
         assert (await stage.balance()).settled.tokens == 60
 
@@ -342,7 +342,7 @@ async def test_cancelling_a_task_that_waits_for_room_leaves_nothing() -> None:
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         first.cancel()
-        assert (await third).status == "done"
+        assert (await asyncio.wait_for(third, 30)).status == "done"
         assert (await stage.balance()).held == Amount()
 
 
