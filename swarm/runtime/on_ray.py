@@ -88,20 +88,25 @@ class RayRuntime:
         await asyncio.to_thread(self._join)
         actor = self._create(spec)
         try:
-            await asyncio.wait_for(_plain(actor.placed.remote()), PLACEMENT_TIMEOUT_S)
-        except TimeoutError:
+            ready = await self._opened(spec.host, actor)
+        except BaseException:
             ray.kill(actor)
-            raise LaunchError(self._no_room(spec.host)) from None
+            raise
+        log.info("host.ready", host=spec.host, node=ready.node, pid=ready.pid)
+        return RayLink(spec.host, actor), ready
+
+    async def _opened(self, host: HostId, actor: Any) -> Ready:
         try:
+            await asyncio.wait_for(_plain(actor.placed.remote()), PLACEMENT_TIMEOUT_S)
             (envelope,) = codec.decode(await _plain(actor.open.remote()))
+        except TimeoutError:
+            raise LaunchError(self._no_room(host)) from None
         except RayTaskError as e:
-            ray.kill(actor)
             raise e.cause from None  # the error as it was raised in the host
         except RayActorError as e:
-            raise LaunchError(f"host {spec.host!r} died while loading its models: {str(e).splitlines()[0]}") from e
+            raise LaunchError(f"host {host!r} died while loading its models: {str(e).splitlines()[0]}") from e
         assert isinstance(envelope.body, Ready)
-        log.info("host.ready", host=spec.host, node=envelope.body.node, pid=envelope.body.pid)
-        return RayLink(spec.host, actor), envelope.body
+        return envelope.body
 
     async def close(self) -> None:
         if self._owner:
@@ -151,7 +156,8 @@ class RayRuntime:
         free = ray.available_resources()
         wanted = f"{self._cpus} CPUs" + (f" and {self._memory / 2**30:.1f} GiB" if self._memory else "")
         have = f"{free.get('CPU', 0):g} CPUs and {free.get('memory', 0) / 2**30:.1f} GiB are free"
-        return f"host {host!r} found no node with {wanted} within {PLACEMENT_TIMEOUT_S:.0f} s ({have}); lower runtime.hosts, cpus or memory"
+        found = f"host {host!r} found no node with {wanted} within {PLACEMENT_TIMEOUT_S:.0f} s ({have})"
+        return f"{found}; lower runtime.hosts, cpus or memory"
 
 
 def _take_own_token(address: str) -> None:

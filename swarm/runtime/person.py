@@ -24,7 +24,7 @@ class PersonFile:
         tried = [
             {"step": w.step, "tier": w.tier, "confidence": w.confidence, "reason": w.reason, "signals": w.signals}
             for w in result.why
-            if w.step in waiting
+            if w.step in waiting and w.decision != "person"
         ]
         line = {"task": result.task, "input": item, "for": waiting, "known": known, "tried": tried}
         with self._lock:
