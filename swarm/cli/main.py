@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +84,7 @@ def run(
         _stop(f"--log-level {log_level!r} is not known; use one of {', '.join(LEVELS)}", 2)
     configure(json=log_json, level=log_level)
     request = Request(file, input, output, _runtime_kind(runtime, address), address, store, json, progress)
-    raise typer.Exit(answer_all(request))
+    _leave(answer_all(request))
 
 
 @app.command()
@@ -149,6 +150,13 @@ def _existing(store: Path | None) -> Path:
     if not path.is_file():
         _stop(f"swarm: {path}: no store there; `swarm run` makes it, --store names another", 1)
     return path
+
+
+def _leave(code: int) -> NoReturn:
+    """Go at once: a tool that nobody waits for any more may work on in its thread, and Python would wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -29,6 +29,8 @@ from swarm.runtime.workshop import Workshop
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 4096  # answers kept for an ask that is delivered again
+LARGEST_ANSWER = 1024 * 1024  # bytes on the wire
+COLLECTED = codec.MAX_BATCH_BYTES // 2  # most bytes of answers in one batch
 COLLECT_WAIT_S = 5.0  # how long `collect` waits before it returns nothing
 
 
@@ -41,7 +43,7 @@ class Host:
         self._node = node
         self._active: dict[AttemptId, asyncio.Task[Answer | Failed]] = {}
         self._answered: OrderedDict[AttemptId, Answer | Failed] = OrderedDict()
-        self._outbox: deque[Envelope] = deque()
+        self._outbox: deque[tuple[Envelope, int]] = deque()  # with their sizes in bytes
         self._filled = asyncio.Event()
         self._count = 0
 
@@ -79,8 +81,12 @@ class Host:
                 await asyncio.wait_for(self._filled.wait(), COLLECT_WAIT_S)
             except TimeoutError:
                 return []
-        ready = list(self._outbox)
-        self._outbox.clear()
+        ready: list[Envelope] = []
+        size = 0
+        while self._outbox and size < COLLECTED:
+            envelope, n_bytes = self._outbox.popleft()
+            ready.append(envelope)
+            size += n_bytes
         return ready
 
     def health(self) -> Health:
@@ -142,18 +148,22 @@ class Host:
             self._answered.popitem(last=False)
 
     def _send(self, reply: Answer | Failed) -> None:
-        self._outbox.append(Envelope(to="dispatcher", sender=self.spec.host, body=reply))
+        envelope = Envelope(to="dispatcher", sender=self.spec.host, body=reply)
+        self._outbox.append((envelope, len(codec.encode([envelope]))))
         self._filled.set()
 
 
 def _sendable(reply: Answer | Failed) -> Answer | Failed:
     """`reply`, or the failure of one that no wire can carry: output that is not JSON, or too much of it."""
     try:
-        codec.encode([Envelope(to="dispatcher", sender=reply.host, body=reply)])
-        return reply
+        size = len(codec.encode([Envelope(to="dispatcher", sender=reply.host, body=reply)]))
+        problem = f"it has {size:,} bytes, at most {LARGEST_ANSWER:,} are sent" if size > LARGEST_ANSWER else None
     except codec.WireError as e:
-        detail = f"the answer cannot be sent: {e}"[:500]
-        return Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host)
+        problem = str(e)[:400]
+    if problem is None:
+        return reply
+    detail = f"the answer cannot be sent: {problem}"
+    return Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host)
 
 
 def _resident_bytes() -> int:

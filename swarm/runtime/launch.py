@@ -39,12 +39,13 @@ def launch(
 ) -> Swarm:
     """Start a swarm and return it ready to answer.
 
-    `runtime`, `address` and `store` override the file's. Without an address Ray is started on this machine and ended
-    with the swarm. `store=":memory:"` keeps nothing. Raises `SwarmFileError`, `ModelNotFound`, `LaunchError` and the
-    other errors of `swarm.errors`; nothing is left running then.
+    `runtime`, `address` (which means Ray) and `store` override the file's. Without an address Ray is started on this
+    machine and ended with the swarm. `store=":memory:"` keeps nothing. Raises `SwarmFileError`, `ModelNotFound`,
+    `LaunchError` and the other errors of `swarm.errors`; nothing is left running then.
     """
     configure_if_nobody_has()
     plan = file if isinstance(file, Plan) else planned(file)
+    runtime = runtime or ("ray" if address is not None else None)
     changes = {"kind": runtime, "address": address, "store": str(store) if store is not None else None}
     settings = plan.runtime.model_copy(update={k: v for k, v in changes.items() if v is not None})
     plan = dataclasses.replace(plan, runtime=settings)

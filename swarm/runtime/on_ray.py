@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from typing import Any
 
 import ray
@@ -30,6 +31,56 @@ log = structlog.get_logger(__name__)
 
 PLACEMENT_TIMEOUT_S = 60.0  # for the cluster to find room for a host
 CALLS_AT_ONCE = 8  # deliver, collect and health may overlap
+
+
+class _Connection:
+    """This process's one connection to Ray, shared by its swarms. Ray allows no second one.
+
+    It ends with the last swarm that uses it, unless the caller had connected before any swarm did.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._address: str | None = None
+        self._ours = False
+
+    def join(self, address: str | None, cpus: int) -> None:
+        """Connect to the cluster at `address`, or start one here with `cpus`. Raises `LaunchError`."""
+        with self._lock:
+            if not ray.is_initialized():
+                self._connect(address, cpus)
+                self._address, self._users, self._ours = address, 0, True
+            elif self._ours and address not in (None, self._address):
+                here = f"the cluster at {self._address}" if self._address else "a Ray of its own"
+                raise LaunchError(f"this process is connected to {here}; close that swarm before you join {address}")
+            self._users += 1
+
+    def leave(self) -> None:
+        """One swarm less."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._ours:
+                self._ours = False
+                ray.shutdown()
+
+    def _connect(self, address: str | None, cpus: int) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        what, remedy = "start Ray on this machine", "try --runtime in-process"
+        try:
+            if address is None:
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            else:
+                what = f"join the Ray cluster at {address}"
+                remedy = "if its nodes ask for a token, set RAY_AUTH_MODE=token here too"
+                _take_own_token(address)
+                ray.init(address=address, **quiet)
+        except Exception as e:
+            raise LaunchError(f"cannot {what}: {str(e)[:300]}; {remedy}") from e
+
+
+_connection = _Connection()
 
 
 class HostActor:
@@ -82,7 +133,6 @@ class RayRuntime:
         self._cpus = cpus
         self._memory = memory_bytes
         self._joined = False
-        self._owner = False
 
     async def start(self, spec: HostSpec) -> tuple[Link, Ready]:
         await asyncio.to_thread(self._join)
@@ -109,35 +159,16 @@ class RayRuntime:
         return envelope.body
 
     async def close(self) -> None:
-        if self._owner:
-            await asyncio.to_thread(ray.shutdown)
+        if self._joined:
+            self._joined = False
+            await asyncio.to_thread(_connection.leave)
 
     def _join(self) -> None:
-        if self._joined:
-            return
-        try:
-            if not ray.is_initialized():  # else it is the caller's own connection, and stays his
-                self._connect()
-                self._owner = True
-        except Exception as e:
-            where = f"join the Ray cluster at {self._address}" if self._address else "start Ray on this machine"
-            remedy = (
-                "if its nodes ask for a token, set RAY_AUTH_MODE=token here too"
-                if self._address
-                else "try --runtime in-process"
-            )
-            raise LaunchError(f"cannot {where}: {str(e)[:300]}; {remedy}") from e
-        self._joined = True
-
-    def _connect(self) -> None:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if self._address is None:
-            cpus = self._hosts * self._cpus
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-        else:
-            _take_own_token(self._address)
-            ray.init(address=self._address, **quiet)
+        if not self._joined:
+            _connection.join(self._address, self._hosts * self._cpus)
+            self._joined = True
+        if not ray.is_initialized():
+            raise LaunchError("this process is no longer connected to Ray; close the swarm and launch it again")
 
     def _create(self, spec: HostSpec) -> Any:
         options: dict[str, Any] = {
@@ -157,7 +188,7 @@ class RayRuntime:
         wanted = f"{self._cpus} CPUs" + (f" and {self._memory / 2**30:.1f} GiB" if self._memory else "")
         have = f"{free.get('CPU', 0):g} CPUs and {free.get('memory', 0) / 2**30:.1f} GiB are free"
         found = f"host {host!r} found no node with {wanted} within {PLACEMENT_TIMEOUT_S:.0f} s ({have})"
-        return f"{found}; lower runtime.hosts, cpus or memory"
+        return f"{found}; lower runtime.hosts, cpus or memory, or close other swarms of this cluster"
 
 
 def _take_own_token(address: str) -> None:

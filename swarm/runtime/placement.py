@@ -52,6 +52,12 @@ def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int
 
 
 def _threads(plan: Plan, sharing: int) -> int:
-    """Threads of each engine: what the host was granted, and never more than this machine has for each of them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(plan.runtime.cpus, cores // sharing or 1))
+    """Threads of each engine: what a host was granted. Hosts that share this machine share its cores, too."""
+    if plan.runtime.address is not None:
+        return plan.runtime.cpus
+    return max(1, min(plan.runtime.cpus, cores() // sharing))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -86,14 +86,13 @@ class Session:
         self._tasks.add(current)
         try:
             async with self._room:
-                left = self._left_ms()
-                timed = msgspec.structs.replace(task, left_ms=left)
+                timed = msgspec.structs.replace(task, left_ms=self._left_ms())
                 result = await self._dispatcher.run(timed, publish or _nobody)
+            if result.status == "person" and self._person is not None:
+                await asyncio.shield(asyncio.to_thread(self._person.hand_over, task.input, result))
+            return result
         finally:
             self._tasks.discard(current)
-        if result.status == "person" and self._person is not None:
-            await asyncio.to_thread(self._person.hand_over, task.input, result)
-        return result
 
     async def receipt(self) -> Receipt:
         return await receipt_of(self._store, self.run)

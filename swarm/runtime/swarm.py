@@ -14,13 +14,13 @@ from protocols.events import Event, TaskFinished
 from protocols.ids import HostId, RunId, new_id
 from protocols.tasks import Result, Task
 from swarm.bus.bus import BusStatistics
-from swarm.errors import SwarmError
 from swarm.observe.receipt import Receipt
 from swarm.plan.plan import Plan
 from swarm.runtime.loop import Loop
 from swarm.runtime.session import Session
 
 Item = Mapping[str, Any]
+BUFFERED = 4  # times `max_in_flight`: results that `map` keeps while an earlier one is not there
 
 
 class Swarm:
@@ -61,9 +61,13 @@ class Swarm:
         ready: dict[int, Result] = {}
         given, due = 0, 0
         fetch: asyncio.Future[Item] | None = asyncio.ensure_future(anext(source))
+
+        def has_room() -> bool:
+            return len(running) < window and len(running) + len(ready) < BUFFERED * window
+
         try:
             while fetch is not None or running:
-                waiting = {*running} | ({fetch} if fetch is not None and len(running) < window else set())
+                waiting = {*running} | ({fetch} if fetch is not None and has_room() else set())
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for future in [f for f in done if f is not fetch]:
                     position = running.pop(future)
@@ -86,16 +90,16 @@ class Swarm:
 
     def map_sync(self, items: Iterable[Item]) -> Iterator[Result]:
         """`map` for plain code, in the order of the items."""
-        runner = asyncio.Runner()
+        own = Loop()
+        results = self.map(items)
         try:
-            results = self.map(items)
             while True:
                 try:
-                    yield runner.run(_next(results))
+                    yield own.wait(_next(results))
                 except StopAsyncIteration:
                     return
         finally:
-            runner.close()
+            own.stop()
 
     async def stream(self, item: Item) -> AsyncIterator[Event]:
         """What happens to one item, as it happens; the last event is `TaskFinished` with the result."""
@@ -112,11 +116,14 @@ class Swarm:
                     event.cancel()
                     running.result()  # ended without a last event: raises why
                     return
-                yield event.result()
                 if isinstance(event.result(), TaskFinished):
+                    await running  # also what follows its end: a person's line is written
+                    yield event.result()
                     return
+                yield event.result()
         finally:
             running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     def receipt(self) -> Receipt:
         """What this run has cost so far, tier by tier, and what the always-strong way would have cost."""
@@ -164,8 +171,9 @@ class Swarm:
         await asyncio.to_thread(self.close)
 
     async def _run(self, item: Item, publish: Any = None) -> Result:
-        if self._closed:
-            raise SwarmError("the swarm was closed; launch it again")
+        if not isinstance(item, Mapping):
+            reason = f"an item is a mapping from input names to values, not {type(item).__name__}"
+            return Result(task=new_id("t"), status="failed", reason=reason)
         task = Task(id=new_id("t"), run=self.run_id, input=dict(item))
         return await self._session.answer(task, publish)
 

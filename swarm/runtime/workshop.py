@@ -15,6 +15,7 @@ from swarm.dispatch import calibrate
 from swarm.engine.base import Embedder, EngineSpec, LanguageModel
 from swarm.errors import PackError
 from swarm.models.store import ModelFiles, ModelStore, default_home
+from swarm.runtime.placement import cores
 from swarm.specialists import classify, extract, generate, remote, tool
 from swarm.specialists.base import Answerer
 from swarm.specialists.examples import ExampleIndex
@@ -32,6 +33,7 @@ class Workshop:
         self.calibrations: dict[str, Calibration] = {}
         self.model_hashes: dict[str, str] = {}
         self._spec = spec
+        self._threads = min(spec.threads, cores())
         self._models = models
         self._fits = fits
         self._embedder: Embedder | None = None
@@ -73,13 +75,13 @@ class Workshop:
         match model.kind:
             case "head":
                 files = self._models.path(model.name)
-                self._embedder = await asyncio.to_thread(_embedder, files, self._spec.threads)
+                self._embedder = await asyncio.to_thread(_embedder, files, self._threads)
                 self._embedder_hash = files.sha256
                 self.model_hashes[model.tier] = files.sha256
             case "small":
                 files = self._models.path(model.name)
                 if str(files.weights) not in self._language:
-                    engine = await asyncio.to_thread(_language_model, files, model, self._spec.threads)
+                    engine = await asyncio.to_thread(_language_model, files, model, self._threads)
                     self._language[str(files.weights)] = engine
                 self._tiers[model.tier] = self._language[str(files.weights)]
                 self.model_hashes[model.tier] = files.sha256

@@ -82,6 +82,18 @@ def test_a_laptop_is_a_cluster_of_one(swarm_file: Path) -> None:
     assert not any(_alive(pid) for pid in pids)
 
 
+def test_closing_one_swarm_leaves_another_of_the_same_cluster_alone(cluster: str, swarm_file: Path) -> None:
+    """Two swarms share a process's connection to Ray; it ends with the last of them."""
+    small = swarm_file.with_name("one-host.yaml")
+    small.write_text(SWARM.replace("hosts: 2", "hosts: 1"))
+    with swarm.launch(small, address=cluster, store=":memory:") as stays:
+        with swarm.launch(small, address=cluster, store=":memory:") as goes:
+            assert goes.run_sync(items(1)[0]).status == "done"
+        assert ray.is_initialized()
+        assert stays.run_sync(items(1)[0]).status == "done"
+    assert not ray.is_initialized()
+
+
 def test_hosts_on_both_nodes_take_work(cluster: str, swarm_file: Path) -> None:
     """A swarm of two hosts on a cluster of two nodes works on both, and the receipt shows it."""
     with swarm.launch(swarm_file, address=cluster, store=":memory:") as running:

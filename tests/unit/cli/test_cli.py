@@ -56,7 +56,7 @@ def cli(folder: Path) -> Cli:
 
 
 @pytest.fixture
-def started(folder: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+def started(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts the command with pipes at all its ends."""
     running: list[subprocess.Popen[bytes]] = []
 
@@ -69,7 +69,10 @@ def started(folder: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     yield start
     for process in running:
         process.kill()
-        process.communicate()
+        process.wait()
+        for end in (process.stdin, process.stdout, process.stderr):
+            assert end is not None
+            end.close()
 
 
 def item(text: str) -> str:
@@ -196,7 +199,7 @@ def test_what_cannot_be_done_is_said_in_one_line(cli: Cli, arguments: tuple[str,
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_keeps_what_was_finished(
-    started: Callable[..., "subprocess.Popen[bytes]"], folder: Path, number: signal.Signals, code: int
+    started: Callable[..., subprocess.Popen[bytes]], folder: Path, number: signal.Signals, code: int
 ) -> None:
     """Though its input is still open and a tool is busy for ten minutes: results, receipt and run are there."""
     process = started("run", "parts.yaml", "-o", "out.jsonl", "--store", "s.db", "--json")
@@ -219,7 +222,15 @@ def test_an_interrupted_run_keeps_what_was_finished(
     assert "forever" not in texts
 
 
-def test_a_reader_who_goes_away_is_no_error_of_ours(started: Callable[..., "subprocess.Popen[bytes]"]) -> None:
+def test_a_tool_that_nobody_waits_for_keeps_nobody(cli: Cli, folder: Path) -> None:
+    """A task whose time is up is over, and the command ends with the others, whatever the tool still does."""
+    (folder / "parts.yaml").write_text(SWARM + "budget: {task: {seconds: 0.5}}\n")
+    done = cli("run", "parts.yaml", stdin=item("forever") + item("a"))
+    assert done.returncode == 0
+    assert [record["swarm"]["status"] for record in records(done.stdout)] == ["deadline", "done"]
+
+
+def test_a_reader_who_goes_away_is_no_error_of_ours(started: Callable[..., subprocess.Popen[bytes]]) -> None:
     """As with `head`: the command ends, and leaves no traceback."""
     process = started("run", "parts.yaml")
     assert process.stdin is not None
@@ -272,7 +283,7 @@ def test_an_unknown_run_is_an_error(cli: Cli) -> None:
 
 
 def test_a_run_that_was_killed_has_a_receipt(
-    cli: Cli, started: Callable[..., "subprocess.Popen[bytes]"], folder: Path
+    cli: Cli, started: Callable[..., subprocess.Popen[bytes]], folder: Path
 ) -> None:
     """What was journalled before is shown, and that the run did not finish."""
     process = started("run", "parts.yaml", "-o", "out.jsonl", "--store", "s.db")
