@@ -30,11 +30,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An account at one commit: settled + held ≤ limit, per unit."""
+    """An account at one commit: settled + held ≤ limit, per unit. `overrun`: what was used beyond what was held."""
 
     limit: Limit
     settled: Amount = Amount()
     held: Amount = Amount()
+    overrun: Amount = Amount()
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,12 +15,13 @@ budget allowed no better. `person`: handed to a person with everything known. Th
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One item for a swarm. `left_ms` is the time left to answer it, not a moment on any clock."""
+    """One item for a swarm. `left_ms` is the time left to answer it, not a moment on any clock; `left_of` its limit."""
 
     id: TaskId
     run: RunId
     input: dict[str, Any]
     left_ms: int | None = None
+    left_of: Literal["task", "run"] = "task"
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -82,6 +82,11 @@ class OrderedWriter:
         self._waiting: dict[int, dict[str, Any]] = {}
         self._next = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait for an earlier one."""
+        return len(self._waiting)
+
     def put(self, position: int, record: dict[str, Any]) -> None:
         self._waiting[position] = record
         while self._next in self._waiting:

@@ -24,7 +24,8 @@ from swarm.observe.table import rendered
 from swarm.runtime.launch import launch, planned
 from swarm.runtime.swarm import Swarm
 
-INTERRUPTED, TERMINATED = 130, 143
+FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+WAITING = 4  # times `max_in_flight`: the most records that wait for an earlier one
 LOADING = "Loading models (the first launch of a swarm also calibrates its tiers, about a minute)"
 
 
@@ -58,13 +59,16 @@ def answer_all(request: Request) -> int:
         with running:
             _emptied(out)
             try:
-                asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
+                broken = asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
+                if broken:
+                    code = FAILED
+                    print(f"swarm: {broken:,} items broke down; their records say why", file=sys.stderr)
             except (KeyboardInterrupt, asyncio.CancelledError) as e:
                 code = INTERRUPTED if isinstance(e, KeyboardInterrupt) else TERMINATED
                 print(f"Interrupted: what was finished is written; run {running.run_id}", file=sys.stderr)
             running.stop_tasks()
             receipt = running.receipt()
-        if code == 0:
+        if code in (0, FAILED):
             receipt = msgspec.structs.replace(receipt, finished=True)
         show_receipt(receipt, request.json, sys.stderr if request.output == "-" else sys.stdout)
     return code
@@ -78,8 +82,11 @@ def show_receipt(receipt: Receipt, as_json: bool, out: IO[str]) -> None:
         Console(file=out, width=None if out.isatty() else 140).print(rendered(receipt))
 
 
-async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress: Progress | None) -> None:
-    """Answer every line, writing each result as soon as those before it are written."""
+async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress: Progress | None) -> int:
+    """Answer every line, writing each result as soon as those before it are written; how many items broke down.
+
+    Raises what the writer raises, at once.
+    """
     current = asyncio.current_task()
     assert current is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
@@ -109,9 +116,9 @@ async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress
                 progress.update(bar, total=position)
         await asyncio.gather(*running)
     finally:
-        for task in list(running):
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        if running:  # stopped in the swarm and not here: what ends over there meanwhile is written too
+            await asyncio.to_thread(swarm.stop_tasks)
+            await asyncio.gather(*running, return_exceptions=True)
         writer.flush()
         if progress:
             progress.stop()

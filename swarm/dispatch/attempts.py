@@ -78,7 +78,8 @@ class Attempts:
             self._report(Made(None, attempt, trial.hold, charged))
             raise
         except StoreError as e:  # fails closed: without a hold nothing was started
-            made = _broken(trial, Failed(id=attempt.id, reason="unavailable", detail=str(e)))
+            failed = Failed(id=attempt.id, reason="unavailable", detail=str(e), retryable=True)
+            made = Made(moves.AttemptFailed(decision.step, tier.name, failed, no_hold=True), attempt, trial.hold)
         except Exception as e:
             log.exception("attempt.raised", task_id=self._task.id, step=decision.step, tier=tier.name)
             made = _broken(trial, Failed(id=attempt.id, reason="error", detail=f"{type(e).__name__}: {e}"[:500]))

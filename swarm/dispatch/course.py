@@ -7,7 +7,9 @@ in the store.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, assert_never
 
 import msgspec
@@ -28,6 +30,17 @@ from swarm.state.base import Attempt
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+PAUSE_S = 0.1  # before a task's end is written again
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An attempt that is over, on its way into the store."""
+
+    attempt: Attempt
+    used: Amount
+    void: bool
+
 
 class Course:
     """Runs once."""
@@ -41,16 +54,36 @@ class Course:
         self._happened: asyncio.Queue[Made] = asyncio.Queue()
         self._attempts = Attempts(setting, holds, task, self._tell, self._happened.put_nowait)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._unwritten: list[_Entry] = []
         self._cost = Amount()
         self._why: list[Why] = []
+        self._accepted = False
         self._started = setting.clock()
         self._log = log.bind(task_id=task.id)
 
     async def run(self) -> Result:
-        """The task's one terminal state. Cancelling ends it as `cancelled`, its holds ended. Raises `StoreError`."""
+        """The task's one terminal state. Cancelling ends it as `cancelled`, its holds ended.
+
+        Raises `StoreError` where the task cannot be accepted, or its end cannot be written.
+        """
+        finish = moves.Finish("cancelled", "the caller cancelled it")
+        try:
+            finish = await self._live()
+        except asyncio.CancelledError:
+            await _whole(self._end(finish))
+            raise
+        except Exception as e:  # the store failed, or the fault is ours: nothing goes on unseen
+            if not self._accepted:
+                raise
+            self._log.exception("task.broken")
+            finish = moves.Finish("failed", f"{type(e).__name__}: {e}"[:500])
+        return await _whole(self._end(finish))
+
+    async def _live(self) -> moves.Finish:
         try:
             async with asyncio.timeout(None if self._task.left_ms is None else self._task.left_ms / 1000):
                 await self._s.store.accept(self._s.run, self._task.id, self._s.plan.task_limit)
+                self._accepted = True
                 self._tell(events.TaskAccepted(task=self._task.id))
                 problem = _unusable(self._s.plan, self._task.input)
                 await _whole(self._decide(moves.Begin() if problem is None else moves.Unusable(problem)))
@@ -58,15 +91,9 @@ class Course:
                     happened = [await self._happened.get()]
                     await _whole(self._step(happened))
         except TimeoutError:
-            await _whole(self._decide(moves.TimeUp()))
-        except asyncio.CancelledError:
-            await _whole(self._end(moves.Finish("cancelled", "the caller cancelled it")))
-            raise
-        except Exception:  # the store cannot be written, or the fault is ours: nothing goes on unseen
-            await self._stop_attempts()
-            raise
+            await _whole(self._decide(moves.TimeUp(self._task.left_of)))
         assert self._state.finished is not None
-        return await _whole(self._end(self._state.finished))
+        return self._state.finished
 
     # --- what happens
 
@@ -90,16 +117,20 @@ class Course:
         await self._act(decisions)
 
     async def _journal(self, happened: Sequence[Made], outcomes: Sequence[str]) -> None:
-        writes = []
         for made, became in zip(happened, outcomes, strict=True):
             self._cost += made.used
             attempt = msgspec.structs.replace(made.attempt, outcome=became, micro_usd=made.used.micro_usd)
-            if made.event is None and made.used == Amount():
-                writes.append(self._s.store.void(attempt, self._s.run))
-            else:
-                writes.append(self._s.store.settle(attempt, self._s.run, made.used))
-        await asyncio.gather(*writes)
+            self._unwritten.append(_Entry(attempt, made.used, void=made.event is None and made.used == Amount()))
+        await asyncio.gather(*map(self._write, self._unwritten))
+        self._unwritten.clear()
         self._holds.ended()
+
+    async def _write(self, entry: _Entry) -> None:
+        """May be done again after a failure: an attempt ends once."""
+        if entry.void:
+            await self._s.store.void(entry.attempt, self._s.run)
+        else:
+            await self._s.store.settle(entry.attempt, self._s.run, entry.used)
 
     # --- acting on decisions
 
@@ -160,7 +191,20 @@ class Course:
     # --- the end
 
     async def _end(self, finish: moves.Finish) -> Result:
+        """End what is open and write the terminal state; a store that fails gets a second chance, after a pause."""
         await self._stop_attempts()
+        try:
+            return await self._closed(finish)
+        except Exception as e:
+            self._log.warning("task.not_written", cause=f"{type(e).__name__}: {e}")
+        await asyncio.sleep(PAUSE_S)
+        try:
+            return await self._closed(finish)
+        except Exception as e:
+            self._holds.broken(f"the end of task {self._task.id!r} cannot be written, no more holds are given: {e}")
+            raise
+
+    async def _closed(self, finish: moves.Finish) -> Result:
         late = [self._happened.get_nowait() for _ in range(self._happened.qsize())]
         await self._journal(late, [outcome(made, []) for made in late])
         result = self._result(finish)
@@ -200,11 +244,21 @@ def _unusable(plan: Plan, given: Mapping[str, Any]) -> str | None:
     try:
         msgspec.msgpack.encode(given)
         for step in plan.steps:
-            resolve(step, given, {need: {} for need in step.needs})
+            for name, value in resolve(step, given, {need: {} for need in step.needs}).items():
+                if problem := _no_json(value):
+                    return f"input {name!r} of step {step.name!r} is no JSON value: {problem}; give it as text"
     except MissingInput as e:
         return str(e)
     except (TypeError, ValueError, OverflowError, RecursionError) as e:
         return f"the input cannot be sent to a host: {e}"
+    return None
+
+
+def _no_json(value: Any) -> str | None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as e:
+        return str(e)
     return None
 
 

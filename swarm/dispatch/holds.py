@@ -6,6 +6,7 @@ import asyncio
 
 from protocols.ids import AttemptId, RunId, TaskId
 from protocols.money import Amount
+from swarm.errors import StoreError
 from swarm.state.base import Refusal, Store
 
 
@@ -16,10 +17,16 @@ class Holds:
         self._store = store
         self._run = run
         self._ended = asyncio.Event()
+        self._broken: str | None = None
 
     async def take(self, attempt: AttemptId, task: TaskId, amount: Amount) -> Refusal | None:
-        """Hold `amount`, or say why not. Waits while other holds stand in the way: they may settle for less."""
+        """Hold `amount`, or say why not. Waits while other holds stand in the way: they may settle for less.
+
+        Raises `StoreError` when the store cannot be used, and always once the holds are `broken`.
+        """
         while True:
+            if self._broken is not None:
+                raise StoreError(self._broken)
             ended = self._ended
             refusal = await self._store.hold(attempt, self._run, task, amount)
             if refusal is None or not refusal.passing:
@@ -30,3 +37,8 @@ class Holds:
         """Holds have ended: those who wait for room may try again."""
         self._ended.set()
         self._ended = asyncio.Event()
+
+    def broken(self, why: str) -> None:
+        """Some could not be ended, so the books are no longer right: nobody gets a hold, and nobody waits for one."""
+        self._broken = why
+        self.ended()

@@ -28,9 +28,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
+    """`no_hold`: the store gave none, so nothing that must be paid may be asked instead."""
+
     step: str
     tier: str
     failed: Failed
+    no_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Unusable:
 @dataclass(frozen=True, slots=True)
 class TimeUp:
     """The task's time, or the run's, has run out."""
+
+    of: Literal["task", "run"] = "task"
 
 
 Event = Begin | Answered | AttemptFailed | HoldRefused | Unusable | TimeUp

@@ -91,8 +91,8 @@ def decide(event: Event, state: TaskState) -> list[Decision]:
             decisions = _on_refusal(event, state)
         case Unusable(detail):
             return _finish_now(state, "failed", detail)
-        case TimeUp():
-            return _finish_now(state, "deadline", "no time left; raise budget.task.seconds")
+        case TimeUp(of):
+            return _finish_now(state, "deadline", f"no time left; raise budget.{of}.seconds")
         case _:
             assert_never(event)
     if state.finished is None:
@@ -126,6 +126,8 @@ def _on_failure(event: AttemptFailed, state: TaskState) -> list[Decision]:
     if event.failed.retryable and step.retries < RETRIES:
         step.retries += 1
         return [Try(event.step, planned.ladder[step.rung], step.earlier)]
+    if event.no_hold:
+        return _enter(planned, step, None, cause(event.failed))
     return _climb(planned, step, state, event.tier, cause(event.failed))
 
 

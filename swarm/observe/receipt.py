@@ -75,9 +75,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     tasks: dict[str, int]
     tiers: tuple[TierLine, ...]
     hosts: dict[str, int]  # answers by host
-    spent: Amount
+    spent: Amount  # the overrun is part of it
     held: Amount
     limit: Limit
+    overrun: Amount = Amount()  # what attempts used beyond what was held for them
     per_accomplished_micro_usd: float | None
     dearest: tuple[Dear, ...]
     missed: tuple[Missed, ...]
@@ -95,7 +96,8 @@ def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result]
     """The receipt of a run from what the store knows; right at any moment, also of a run that died."""
     attempts, results = list(attempts), list(results)
     statuses = Counter(r.status for r in results)
-    spent = Amount(micro_usd=balance.settled.micro_usd, tokens=balance.settled.tokens, ms=sum(a.ms for a in attempts))
+    charged = balance.settled + balance.overrun
+    spent = Amount(micro_usd=charged.micro_usd, tokens=charged.tokens, ms=sum(a.ms for a in attempts))
     accomplished = sum(n for status, n in statuses.items() if status in ACCOMPLISHED)
     dearest = sorted(results, key=lambda r: (-r.cost.micro_usd, -r.cost.tokens, -r.ms))[:3]
     baseline = _baseline(run.about.get("baseline"), attempts)
@@ -109,6 +111,7 @@ def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result]
         spent=spent,
         held=balance.held,
         limit=balance.limit,
+        overrun=balance.overrun,
         per_accomplished_micro_usd=spent.micro_usd / accomplished if accomplished else None,
         dearest=tuple(Dear(task=r.task, status=r.status, cost=r.cost, ms=r.ms) for r in dearest),
         missed=tuple(_missed(run.about.get("unavailable", {}), attempts, baseline)),

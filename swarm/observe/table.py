@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from protocols.money import dollars
+from protocols.money import Amount, dollars
 from swarm.observe.receipt import Receipt
 
 
@@ -66,6 +66,8 @@ def _summary(receipt: Receipt) -> Table:
     table.add_row("tasks", f"{total:,}: {outcomes}" if total else "none")
     table.add_row("hosts", ", ".join(f"{host} {n:,} answers" for host, n in receipt.hosts.items()) or "none")
     table.add_row("spent", f"{dollars(receipt.spent.micro_usd)} and {receipt.spent.tokens:,} tokens{_left(receipt)}")
+    if (over := receipt.overrun) != Amount():
+        table.add_row("overrun", f"{dollars(over.micro_usd)} and {over.tokens:,} tokens of that are more than was held")
     if receipt.per_accomplished_micro_usd is not None:
         table.add_row("a task", f"{dollars(round(receipt.per_accomplished_micro_usd))} for each one accomplished")
     if (base := receipt.baseline) is not None:
@@ -85,9 +87,9 @@ def _left(receipt: Receipt) -> str:
     limit, spent = receipt.limit, receipt.spent
     left = []
     if limit.micro_usd is not None:
-        left.append(f"{dollars(limit.micro_usd - spent.micro_usd)} of {dollars(limit.micro_usd)}")
+        left.append(f"{dollars(max(0, limit.micro_usd - spent.micro_usd))} of {dollars(limit.micro_usd)}")
     if limit.tokens is not None:
-        left.append(f"{limit.tokens - spent.tokens:,} of {limit.tokens:,} tokens")
+        left.append(f"{max(0, limit.tokens - spent.tokens):,} of {limit.tokens:,} tokens")
     return f"; left of the budget: {', '.join(left)}" if left else "; no limit was set"
 
 

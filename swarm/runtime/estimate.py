@@ -43,10 +43,8 @@ class Estimator:
             return 0, 0
         if step.specialist not in self._fixed_chars:
             self._fixed_chars[step.specialist] = _chars(messages(step.pack, {}))
-        variable = len(json.dumps(dict(given), ensure_ascii=False))
-        answer = (
-            len(json.dumps(dict(output), ensure_ascii=False)) if output else step.pack.max_tokens * CHARS_PER_TOKEN // 2
-        )
+        variable = _length(given)
+        answer = _length(output) if output else step.pack.max_tokens * CHARS_PER_TOKEN // 2
         return (self._fixed_chars[step.specialist] + variable) // CHARS_PER_TOKEN, max(1, answer // CHARS_PER_TOKEN)
 
     def _remote_hold(self, pack: Pack, tier: Tier, given: Mapping[str, Any]) -> Amount:
@@ -69,6 +67,11 @@ def baseline_price(compare_with: str | None, models: Mapping[str, Any]) -> tuple
         return None
     price = price_of(remote)
     return (remote.name, price) if price is not None else None
+
+
+def _length(values: Mapping[str, Any]) -> int:
+    """In characters of JSON; what is no JSON counts as its text, for an estimate harms no task."""
+    return len(json.dumps(dict(values), ensure_ascii=False, default=str))
 
 
 def _chars(chat: list[dict[str, str]]) -> int:

@@ -73,6 +73,7 @@ class Loop:
     async def _drain(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
-            task.cancel()
+            if not task.cancelling():  # a second cancel would cut short what cleans up after the first
+                task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._loop.shutdown_asyncgens()

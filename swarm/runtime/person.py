@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from protocols.tasks import Result
+from swarm.errors import SwarmError
 
 
 class PersonFile:
@@ -19,6 +20,7 @@ class PersonFile:
         self._lock = threading.Lock()
 
     def hand_over(self, item: dict[str, Any], result: Result) -> None:
+        """Write down a task that waits for a person. Raises `SwarmError` when the file cannot be written."""
         waiting = [name for name, step in result.steps.items() if step.status == "person"]
         known = {name: step.output for name, step in result.steps.items() if step.output is not None}
         tried = [
@@ -28,6 +30,12 @@ class PersonFile:
         ]
         line = {"task": result.task, "input": item, "for": waiting, "known": known, "tried": tried}
         with self._lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as out:
-                out.write(msgspec.json.encode(line) + b"\n")
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("ab") as out:
+                    out.write(msgspec.json.encode(line) + b"\n")
+            except OSError as e:
+                raise SwarmError(
+                    f"{self.path}: cannot be written ({e.strerror}), so nobody sees task {result.task!r}; "
+                    "free it or name another file in runtime.person_file"
+                ) from e

@@ -130,7 +130,10 @@ class SqliteStore:
         await self._writer.do(lambda db: db.execute("INSERT INTO results VALUES (?, ?, ?, ?)", row) and None)
 
     async def balance(self, account: AccountId) -> Balance:
-        return await self._writer.do(lambda db: _balance(db, account))
+        def read(db: apsw.Connection) -> Balance:
+            return msgspec.structs.replace(_balance(db, account), overrun=_overrun(db, account))
+
+        return await self._writer.do(read)
 
     async def run(self, id: RunId) -> RunRecord | None:
         return next((run for run in await self._runs("WHERE id = ?", (id,))), None)
@@ -180,6 +183,13 @@ def _balance(db: apsw.Connection, account: AccountId) -> Balance:
         settled=Amount(micro_usd=settled_usd, tokens=settled_tokens),
         held=Amount(micro_usd=held_usd, tokens=held_tokens),
     )
+
+
+def _overrun(db: apsw.Connection, account: AccountId) -> Amount:
+    kind, _, name = account.partition(":")
+    sums = "SELECT total(overrun_micro_usd), total(overrun_tokens) FROM holds"
+    micro, tokens = db.execute(f"{sums} WHERE {'run' if kind == 'run' else 'task'} = ?", (name,)).get
+    return Amount(micro_usd=int(micro), tokens=int(tokens))
 
 
 def _refused(account: AccountId, balance: Balance, wanted: Amount) -> Refusal | None:
