@@ -92,29 +92,46 @@ async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
     bar = progress.add_task("", total=None) if progress else None
     running: set[asyncio.Task[None]] = set()
-    room = asyncio.Semaphore(swarm.plan.runtime.max_in_flight)
+    window = swarm.plan.runtime.max_in_flight
+    room = asyncio.Semaphore(window)
+    broken = 0
+    stopped_by: list[BaseException] = []  # the first is the cause
 
     async def one(position: int, line: Line) -> None:
-        try:
-            writer.put(position, await _record(swarm, line))
-        finally:
-            room.release()
-            if progress and bar is not None:
-                progress.advance(bar)
+        nonlocal broken
+        record, is_broken = await _record(swarm, line)
+        broken += is_broken
+        writer.put(position, record)
+
+    def over(task: asyncio.Task[None]) -> None:
+        running.discard(task)
+        room.release()
+        if progress and bar is not None:
+            progress.advance(bar)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if not stopped_by:
+                current.cancel()
+            stopped_by.append(error)
 
     try:
         if progress:
             progress.start()
         position = 0
         async for line in arriving(source):
+            while running and writer.waiting > WAITING * window:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             await room.acquire()
             task = asyncio.create_task(one(position, line))
             running.add(task)
-            task.add_done_callback(running.discard)
+            task.add_done_callback(over)
             position += 1
             if progress and bar is not None:
                 progress.update(bar, total=position)
         await asyncio.gather(*running)
+        return broken
+    except BaseException as e:
+        stopped_by.append(e)
+        raise stopped_by[0] from e.__cause__
     finally:
         if running:  # stopped in the swarm and not here: what ends over there meanwhile is written too
             await asyncio.to_thread(swarm.stop_tasks)
@@ -124,15 +141,20 @@ async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress
             progress.stop()
 
 
-async def _record(swarm: Swarm, line: Line) -> dict[str, Any]:
-    """The item with the swarm's result beside its own keys, or an error record with the line's number."""
+async def _record(swarm: Swarm, line: Line) -> tuple[dict[str, Any], bool]:
+    """The item with the swarm's result beside its own keys, or an error record with the line's number.
+
+    And whether the item broke down: the swarm could not say what became of it. A line that is no item did not.
+    """
     if line.item is None:
-        return {"line": line.number, "error": line.error}
+        return {"line": line.number, "error": line.error}, False
     try:
         result = await swarm.run(line.item)
     except SwarmError as e:
-        return {**line.item, "line": line.number, "error": str(e)}
-    return {**line.item, "swarm": _shown(result)}
+        return {**line.item, "line": line.number, "error": str(e)}, True
+    except Exception as e:  # the fault is ours, and the others' answers are worth having
+        return {**line.item, "line": line.number, "error": f"{type(e).__name__}: {e}"}, True
+    return {**line.item, "swarm": _shown(result)}, False
 
 
 def _shown(result: Result) -> dict[str, Any]:

@@ -7,8 +7,8 @@ in the store.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, assert_never
 
@@ -23,8 +23,10 @@ from swarm.dispatch import moves, policy
 from swarm.dispatch.attempts import Attempts, Made
 from swarm.dispatch.holds import Holds
 from swarm.dispatch.setting import Publish, Setting
+from swarm.dispatch.usable import unusable
 from swarm.dispatch.why import explained, outcome
-from swarm.plan.plan import MissingInput, Plan, resolve
+from swarm.errors import StoreError
+from swarm.plan.plan import resolve
 from swarm.state.base import Attempt
 
 log = structlog.get_logger(__name__)
@@ -62,7 +64,7 @@ class Course:
         self._log = log.bind(task_id=task.id)
 
     async def run(self) -> Result:
-        """The task's one terminal state. Cancelling ends it as `cancelled`, its holds ended.
+        """The task's one terminal state. Cancelling ends it as `cancelled`, its holds ended, unless it is over by then.
 
         Raises `StoreError` where the task cannot be accepted, or its end cannot be written.
         """
@@ -75,9 +77,14 @@ class Course:
         except Exception as e:  # the store failed, or the fault is ours: nothing goes on unseen
             if not self._accepted:
                 raise
-            self._log.exception("task.broken")
-            finish = moves.Finish("failed", f"{type(e).__name__}: {e}"[:500])
-        return await _whole(self._end(finish))
+            cause = f"{type(e).__name__}: {e}"[:500]
+            self._log.warning("task.broken", cause=cause, exc_info=not isinstance(e, StoreError))
+            finish = moves.Finish("failed", cause)
+        ending = asyncio.ensure_future(self._end(finish))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:  # too late: the task is over, and its caller gets what became of it
+            return await asyncio.shield(ending)
 
     async def _live(self) -> moves.Finish:
         try:
@@ -85,7 +92,7 @@ class Course:
                 await self._s.store.accept(self._s.run, self._task.id, self._s.plan.task_limit)
                 self._accepted = True
                 self._tell(events.TaskAccepted(task=self._task.id))
-                problem = _unusable(self._s.plan, self._task.input)
+                problem = unusable(self._s.plan, self._task.input)
                 await _whole(self._decide(moves.Begin() if problem is None else moves.Unusable(problem)))
                 while self._state.finished is None:
                     happened = [await self._happened.get()]
@@ -121,7 +128,9 @@ class Course:
             self._cost += made.used
             attempt = msgspec.structs.replace(made.attempt, outcome=became, micro_usd=made.used.micro_usd)
             self._unwritten.append(_Entry(attempt, made.used, void=made.event is None and made.used == Amount()))
-        await asyncio.gather(*map(self._write, self._unwritten))
+        ended = await asyncio.gather(*map(self._write, self._unwritten), return_exceptions=True)
+        if errors := [error for error in ended if error is not None]:
+            raise errors[0]
         self._unwritten.clear()
         self._holds.ended()
 
@@ -239,34 +248,13 @@ class Course:
         )
 
 
-def _unusable(plan: Plan, given: Mapping[str, Any]) -> str | None:
-    """What is wrong with a task's input: a key that a step needs is missing, or a value cannot be sent to a host."""
-    try:
-        msgspec.msgpack.encode(given)
-        for step in plan.steps:
-            for name, value in resolve(step, given, {need: {} for need in step.needs}).items():
-                if problem := _no_json(value):
-                    return f"input {name!r} of step {step.name!r} is no JSON value: {problem}; give it as text"
-    except MissingInput as e:
-        return str(e)
-    except (TypeError, ValueError, OverflowError, RecursionError) as e:
-        return f"the input cannot be sent to a host: {e}"
-    return None
-
-
-def _no_json(value: Any) -> str | None:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as e:
-        return str(e)
-    return None
-
-
 async def _whole(work: Coroutine[Any, Any, T]) -> T:
     """Do all of `work`, though the caller may go away meanwhile; he goes when it is done."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task})
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # told more than once
+                await asyncio.wait({task})
         raise

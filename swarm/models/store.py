@@ -12,7 +12,7 @@ from swarm.errors import ModelDamaged, ModelError, ModelNotFound
 from swarm.models.files import sha256_of
 from swarm.models.manifest import FileRecord, Manifest, read_manifest, write_manifest
 from swarm.models.pull import PullSettings, pull_into
-from swarm.models.registry import Registered, Registry
+from swarm.models.registry import Registered, Registry, shipped_registry
 from swarm.models.spec import Kind
 
 State = Literal["here", "missing", "damaged"]
@@ -137,7 +137,7 @@ class ModelStore:
         record = manifest.get(file)
         expected = next(entry.sha256 for entry in model.entry.files if entry.name == file)
         if record is None or expected not in (None, record.sha256):
-            raise _not_here(model.name)
+            raise _not_here(model)
         return record
 
     def _checked(self, model: Registered, record: FileRecord) -> Path:
@@ -145,7 +145,7 @@ class ModelStore:
         try:
             stat = path.stat()
         except FileNotFoundError:
-            raise _not_here(model.name) from None
+            raise _not_here(model) from None
         if stat.st_size == record.size and stat.st_mtime_ns == record.mtime_ns:
             return path
         if stat.st_size != record.size or sha256_of(path) != record.sha256:
@@ -173,5 +173,6 @@ def _damage(folder: Path, record: FileRecord) -> str | None:
     return f"{record.name} has sha256 {found}, expected {record.sha256}, and was renamed to {path.name}.damaged"
 
 
-def _not_here(name: str) -> ModelNotFound:
-    return ModelNotFound(f"model {name!r} is not on this machine; run `swarm models pull {name}`")
+def _not_here(model: Registered) -> ModelNotFound:
+    own = "" if model.base == shipped_registry().parent else f" --registry {model.base / 'models.yaml'}"
+    return ModelNotFound(f"model {model.name!r} is not on this machine; run `swarm models pull {model.name}{own}`")

@@ -71,6 +71,7 @@ class Plan:
     models: Mapping[str, ModelSpec]  # tier name -> model: those that a ladder uses, and the embedders
     runtime: Runtime
     hash: str
+    registry: str | None = None  # path of the models.yaml beside the swarm file, if there is one
     _by_name: Mapping[str, PlannedStep] = field(init=False, repr=False, compare=False)
     _dependents: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from swarm.catalogue import Catalogue
-from swarm.config import SwarmFile, load
+from swarm.config import SwarmFile, read
 from swarm.models.registry import Registry
 from swarm.observe.log import configure_if_nobody_has
 from swarm.plan.build import build
@@ -19,15 +19,18 @@ from swarm.runtime.session import Session
 from swarm.runtime.swarm import Swarm
 
 RuntimeKind = Literal["ray", "in-process"]
+MODELS = "models.yaml"  # a registry of the user's own, beside the swarm file
 
 
 def planned(file: SwarmFile | str | Path) -> Plan:
     """The plan of a swarm file. Raises `SwarmFileError` with every problem in it."""
     from swarm.engine.llama.structured import check_schema
 
-    loaded = file if isinstance(file, SwarmFile) else load(Path(file))
-    kinds = {model.name: model.entry.kind for model in Registry.shipped()}
-    return build(loaded, Catalogue(), kinds, check_schema=check_schema)
+    read_in = file if isinstance(file, SwarmFile) else read(Path(file))
+    own = read_in.folder / MODELS
+    kinds = {model.name: model.entry.kind for model in Registry.shipped(*([own] if own.is_file() else []))}
+    plan = build(read_in, Catalogue(), kinds, check_schema=check_schema)
+    return dataclasses.replace(plan, registry=str(own)) if own.is_file() else plan
 
 
 def launch(

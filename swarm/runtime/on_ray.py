@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 from typing import Any
 
@@ -30,6 +31,7 @@ from swarm.runtime.workshop import Workshop
 log = structlog.get_logger(__name__)
 
 PLACEMENT_TIMEOUT_S = 60.0  # for the cluster to find room for a host
+REACH_TIMEOUT_S = 5.0
 CALLS_AT_ONCE = 8  # deliver, collect and health may overlap
 
 
@@ -74,6 +76,7 @@ class _Connection:
             else:
                 what = f"join the Ray cluster at {address}"
                 remedy = "if its nodes ask for a token, set RAY_AUTH_MODE=token here too"
+                _reach(address)
                 _take_own_token(address)
                 ray.init(address=address, **quiet)
         except Exception as e:
@@ -189,6 +192,15 @@ class RayRuntime:
         have = f"{free.get('CPU', 0):g} CPUs and {free.get('memory', 0) / 2**30:.1f} GiB are free"
         found = f"host {host!r} found no node with {wanted} within {PLACEMENT_TIMEOUT_S:.0f} s ({have})"
         return f"{found}; lower runtime.hosts, cpus or memory, or close other swarms of this cluster"
+
+
+def _reach(address: str) -> None:
+    """See that somebody listens at `address`: Ray itself would try for minutes. Raises `OSError` or `ValueError`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    with socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S):
+        pass
 
 
 def _take_own_token(address: str) -> None:

@@ -48,6 +48,7 @@ def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int
         models=models,
         threads=threads,
         mailbox=plan.runtime.mailbox,
+        registry=plan.registry,
     )
 
 

@@ -47,6 +47,7 @@ class Session:
         self._room = asyncio.Semaphore(self.plan.runtime.max_in_flight)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._first: float | None = None
+        self._finished = False
         person = self.plan.runtime.person_file
         self._person = PersonFile(Path(person)) if person else None
 
@@ -103,10 +104,16 @@ class Session:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    async def finish(self) -> None:
+        """End the run: nothing of it runs any more, and its receipt is final. May be called twice."""
+        await self.stop_tasks()
+        if not self._finished:
+            self._finished = True
+            await self._store.end(self.run, time.time())
+
     async def close(self) -> None:
         try:
-            await self.stop_tasks()
-            await self._store.end(self.run, time.time())
+            await self.finish()
         finally:
             await self._owned.aclose()
 

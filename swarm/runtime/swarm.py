@@ -145,6 +145,10 @@ class Swarm:
         """Cancel what runs and wait until it has ended; the swarm stays open."""
         self._loop.wait(self._session.stop_tasks())
 
+    def finish(self) -> None:
+        """Cancel what runs and end the run, so that `receipt` is final. Only `close` is left to do then."""
+        self._loop.wait(self._session.finish())
+
     def close(self) -> None:
         """Cancel what runs, end the hosts, close the store. May be called twice."""
         if not self._closed:

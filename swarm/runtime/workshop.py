@@ -14,6 +14,7 @@ from swarm.catalogue import Catalogue
 from swarm.dispatch import calibrate
 from swarm.engine.base import Embedder, EngineSpec, LanguageModel
 from swarm.errors import PackError
+from swarm.models.registry import Registry
 from swarm.models.store import ModelFiles, ModelStore, default_home
 from swarm.runtime.placement import cores
 from swarm.specialists import classify, extract, generate, remote, tool
@@ -45,7 +46,7 @@ class Workshop:
     @classmethod
     async def open(cls, spec: HostSpec, models: ModelStore | None = None) -> Workshop:
         """Load the models, fit the heads, calibrate. Raises `ModelError`, `PackError`, `RemoteError`."""
-        workshop = cls(spec, models or ModelStore(), FitCache(default_home() / "fits"))
+        workshop = cls(spec, models or _models(spec), FitCache(default_home() / "fits"))
         try:
             for model in spec.models.values():
                 await workshop._open_model(model)
@@ -180,6 +181,11 @@ class Workshop:
             )
         self._fits.keep_calibration(key, fitted)
         return fitted
+
+
+def _models(spec: HostSpec) -> ModelStore:
+    own = Path(spec.registry) if spec.registry is not None else None
+    return ModelStore(registry=Registry.shipped(*([own] if own is not None and own.is_file() else [])))
 
 
 def _embedder(files: ModelFiles, threads: int) -> Embedder:

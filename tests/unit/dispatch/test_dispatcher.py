@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,8 +14,9 @@ from dispatch_stage import RUN, FixedPrices, Stage, staged
 
 from protocols.answers import Signals
 from protocols.control import Calibration
-from protocols.events import StepAccepted, StepEscalated, TaskFinished
+from protocols.events import Event, StepAccepted, StepEnded, StepEscalated, TaskFinished
 from protocols.money import Amount, Limit
+from protocols.tasks import Task
 from swarm.errors import StoreError
 from swarm.state.base import Store
 from swarm.testing import Answers, Dies, Fails, Hangs, Refuses, Says
@@ -185,6 +189,18 @@ async def test_input_that_cannot_travel_ends_the_task_at_once(value: object) -> 
         assert result.reason.startswith("the input cannot be sent to a host: ")
 
 
+@pytest.mark.parametrize(
+    "value", [datetime(2026, 1, 2, tzinfo=UTC), b"abc", Decimal("1.5"), float("nan"), [{"a": b""}]]
+)
+async def test_input_that_is_no_json_ends_the_task_at_once(value: object) -> None:
+    """Though it could travel, no model can read it: the reason names the input. What no step reads may be anything."""
+    async with staged(plan(step("s", "small")), {"s": SURE}) as stage:
+        result = await stage.run(text=value)
+        assert (result.status, stage.script.asks) == ("failed", [])
+        assert (result.reason or "").startswith("input 'text' of step 's' is no JSON value: ")
+        assert (await stage.run("t-2", text="hi", unread=b"abc")).status == "done"
+
+
 # --- the budget -------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +269,8 @@ async def test_what_used_more_than_its_hold_is_charged_its_hold() -> None:
     async with staged(plan(step("s", "small"), run=Limit(tokens=100)), {"s": Says(A, tokens=130)}) as stage:
         result = await stage.run()
         assert (result.status, result.cost.tokens) == ("done", 130)
-        assert (await stage.balance()).settled.tokens == 100
+        balance = await stage.balance()
+        assert (balance.settled.tokens, balance.overrun) == (100, Amount(tokens=30))
 
 
 async def test_an_attempt_of_unknown_outcome_is_charged_whole() -> None:
@@ -303,6 +320,14 @@ async def test_a_deadline_ends_the_task_and_its_holds(tier: str, charged: Amount
         assert await stage.store.results(RUN) == [result]
 
 
+async def test_a_deadline_names_the_limit_it_came_from() -> None:
+    """The run's time is not the task's."""
+    async with staged(plan(step("s", "small")), {"s": Hangs()}) as stage:
+        task = Task(id="t-1", run=RUN, input={"text": "hi"}, left_ms=30, left_of="run")
+        result = await stage.dispatcher.run(task, stage.events.append)
+        assert (result.status, result.reason) == ("deadline", "no time left; raise budget.run.seconds")
+
+
 async def test_the_time_left_is_told_to_the_host() -> None:
     """And it shrinks from step to step."""
     made = plan(step("s", "head"), step("t", "head", needs="s"))
@@ -346,7 +371,7 @@ async def test_cancelling_a_task_that_waits_for_room_leaves_nothing() -> None:
         assert (await stage.balance()).held == Amount()
 
 
-@pytest.mark.parametrize("ticks", range(0, 60, 3))
+@pytest.mark.parametrize("ticks", range(0, 90, 3))
 async def test_cancelling_at_any_moment_leaves_clean_books(ticks: int) -> None:
     """However far it had come: one terminal state, no hold left open, every charge in the journal's task."""
     made = plan(step("s", "head", "small"), step("t", "small"), step("u", "small", needs="st"))
@@ -355,12 +380,16 @@ async def test_cancelling_at_any_moment_leaves_clean_books(ticks: int) -> None:
         for _ in range(ticks):
             await asyncio.sleep(0)
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        (ended,) = await asyncio.gather(running, return_exceptions=True)
         results = await stage.store.results(RUN)
         if not results:
             assert ticks == 0, "only a task that never began may end without a result"
             return
         (result,) = results
+        if result.status == "cancelled":
+            assert isinstance(ended, asyncio.CancelledError)
+        else:
+            assert ended == result, "a task that is over is told, though nobody may want it any more"
         balance = await stage.balance("task:t-1")
         assert (balance.held, balance.settled.tokens) == (Amount(), result.cost.tokens)
         assert all(a.outcome != "" for a in await stage.attempts())
@@ -395,6 +424,18 @@ async def test_without_the_ledger_nothing_paid_is_started() -> None:
         assert "the disk is gone" in (result.reason or "")
 
 
+async def test_a_hold_is_asked_for_twice_and_then_the_step_fails() -> None:
+    """A store that cannot hold the cheap tier's price is no reason to ask a dearer one."""
+    made = plan(step("s", "small", "remote"))
+    async with staged(made, {"s": SURE}, wrap=lambda s: Hiccups(s, "hold")) as stage:
+        result = await stage.run()
+        assert (result.status, result.steps["s"].tier) == ("done", "small")
+    async with staged(made, {"s": SURE}, wrap=lambda s: Hiccups(s, "hold", times=2)) as stage:
+        result = await stage.run()
+        assert (result.status, stage.script.asks) == ("failed", [])
+        assert result.reason == "step 's': unavailable: the disk is busy"
+
+
 @pytest.mark.parametrize("at", ["accept", "settle", "finish"])
 async def test_a_task_that_cannot_be_written_down_is_an_error(at: str) -> None:
     """The caller learns it, and nothing goes on behind his back."""
@@ -403,6 +444,76 @@ async def test_a_task_that_cannot_be_written_down_is_an_error(at: str) -> None:
         with pytest.raises(StoreError, match="the disk is gone"):
             await asyncio.wait_for(stage.run(left_ms=50), 30)
         assert len(asyncio.all_tasks() - {asyncio.current_task()}) <= 3, "the bus's own, and nobody's attempt"
+
+
+class Hiccups:
+    """A store that fails `times` times at one thing, and then works."""
+
+    def __init__(self, store: Store, at: str, times: int = 1) -> None:
+        self._store = store
+        self._at = at
+        self._left = times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+        return self._try(real) if name == self._at else real
+
+    def _try(self, real: Any) -> Any:
+        async def work(*given: Any) -> Any:
+            self._left -= 1
+            if self._left >= 0:
+                raise StoreError("the disk is busy")
+            return await real(*given)
+
+        return work
+
+
+@pytest.mark.parametrize(("at", "becomes"), [("settle", "failed"), ("finish", "done")])
+async def test_a_store_that_fails_for_a_moment_leaves_clean_books(at: str, becomes: str) -> None:
+    """The task ends once, its hold is ended, and whoever waits for the room is served."""
+    made = plan(step("s", "small"), run=Limit(tokens=150))
+    async with staged(made, {"s": Says(A, tokens=20)}, wrap=lambda s: Hiccups(s, at)) as stage:
+        results = await asyncio.wait_for(asyncio.gather(stage.run("t-1"), stage.run("t-2")), 30)
+        assert sorted(result.status for result in results) == sorted([becomes, "done"])
+        assert await stage.store.results(RUN) == list(results)
+        balance = await stage.balance()
+        assert (balance.held, balance.settled.tokens) == (Amount(), 40)
+
+
+async def test_holds_that_cannot_be_ended_turn_everybody_away() -> None:
+    """Who waits for room and who comes later fails at once instead of waiting for ever."""
+    made = plan(step("s", "small"), run=Limit(tokens=150))
+    async with staged(made, {"s": Says(A, tokens=20)}, wrap=lambda s: Faulty(s, "settle", "void")) as stage:
+        first, second = await asyncio.wait_for(
+            asyncio.gather(stage.run("t-1"), stage.run("t-2"), return_exceptions=True), 30
+        )
+        assert isinstance(first, StoreError)
+        assert isinstance(second, StoreError)
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(stage.run("t-3"), 30)
+        assert [ask.task for ask in stage.script.asks] == ["t-1"], "nothing is started any more"
+
+
+async def test_cancelling_in_the_moment_of_the_deadline_still_ends_the_task() -> None:
+    """Whichever came first: one terminal state, no hold left open."""
+    async with staged(plan(step("s", "small")), {"s": Hangs()}) as stage:
+        running = asyncio.create_task(stage.run(left_ms=30))
+
+        def cancel_at_the_end(event: Event) -> None:
+            if isinstance(event, StepEnded):
+                running.cancel()
+
+        stage.events = _Calling(cancel_at_the_end)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert len(await stage.store.results(RUN)) == 1
+        assert (await stage.balance()).held == Amount()
+
+
+class _Calling(list[Any]):
+    def __init__(self, call: Callable[[Event], None]) -> None:
+        super().__init__()
+        self.append = call  # type: ignore[method-assign]
 
 
 async def test_a_watcher_that_fails_harms_nobody() -> None:

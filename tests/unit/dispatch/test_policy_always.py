@@ -123,10 +123,10 @@ class Tasks(RuleBasedStateMachine):
         self.feed(Answered(name, tier, {"by": tier}, Signals(), confidence))
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), retryable=st.booleans())
-    def fail(self, data: st.DataObject, retryable: bool) -> None:
+    @rule(data=st.data(), retryable=st.booleans(), no_hold=st.booleans())
+    def fail(self, data: st.DataObject, retryable: bool, no_hold: bool) -> None:
         name, tier = self.an_attempt(data)
-        self.feed(AttemptFailed(name, tier, Failed(id="a", reason="error", retryable=retryable)))
+        self.feed(AttemptFailed(name, tier, Failed(id="a", reason="error", retryable=retryable), no_hold))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())

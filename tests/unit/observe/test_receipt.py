@@ -80,6 +80,19 @@ def test_totals_come_from_the_ledger(receipt: Receipt) -> None:
     assert (receipt.finished, receipt.ms) == (True, 3250)
 
 
+def test_an_overrun_is_part_of_what_was_spent(receipt: Receipt) -> None:
+    """The bill is what was used, not what was held, and says so; without an overrun there is nothing to say."""
+    over = build(RUN, ATTEMPTS, RESULTS, msgspec.structs.replace(BALANCE, overrun=Amount(micro_usd=9_900, tokens=60)))
+    assert (over.spent, over.overrun) == (
+        Amount(micro_usd=10_200, tokens=1_300, ms=131),
+        Amount(micro_usd=9_900, tokens=60),
+    )
+    text = " ".join(as_text(over).split())
+    assert "overrun $0.0099 and 60 tokens of that are more than was held" in text
+    assert "left of the budget: $0.0000 of $0.0100, 3,700 of 5,000 tokens" in text
+    assert "overrun" not in as_text(receipt)
+
+
 def test_each_accomplished_task_cost(receipt: Receipt) -> None:
     """Three tasks have an answer for every step, so each cost a third."""
     assert receipt.per_accomplished_micro_usd == 100.0

@@ -6,7 +6,10 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from protocols.tasks import Result, StepResult, Why
+from swarm.errors import SwarmError
 from swarm.runtime.person import PersonFile
 
 RESULT = Result(
@@ -52,3 +55,15 @@ def test_lines_are_whole_whoever_writes_at_the_same_time(tmp_path: Path) -> None
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[0] == {"before": True}
     assert sorted(line["input"]["n"] for line in lines[1:]) == list(range(100))
+
+
+def test_a_file_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    """It names the file, the task that nobody will see, and what to change."""
+    (tmp_path / "plain").write_text("")
+    file = PersonFile(tmp_path / "plain" / "person.jsonl")
+    with pytest.raises(SwarmError) as raised:
+        file.hand_over({"text": "hi"}, RESULT)
+    told = str(raised.value)
+    assert told.startswith(f"{file.path}: cannot be written (")
+    assert "'t-1'" in told
+    assert told.endswith("name another file in runtime.person_file")

@@ -61,6 +61,8 @@ async def test_more_than_was_held_is_an_overrun_and_breaks_no_limit(store: Sqlit
     books.check()
     assert books.accounts()["task:t-1"][1] == Amount(tokens=80, micro_usd=5)
     assert books.overruns() == {"a-1": (20, 15)}
+    for account in ("task:t-1", f"run:{RUN}"):
+        assert (await store.balance(account)).overrun == Amount(tokens=15, micro_usd=20)
     books.close()
 
 

@@ -1,0 +1,34 @@
+"""Whether a task's input is what its plan needs. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from swarm.plan.plan import MissingInput, Plan, resolve
+
+
+def unusable(plan: Plan, given: Mapping[str, Any]) -> str | None:
+    """What is wrong with a task's input: a key that a step needs is missing, a value cannot be sent or read."""
+    try:
+        msgspec.msgpack.encode(given)
+        for step in plan.steps:
+            for name, value in resolve(step, given, {need: {} for need in step.needs}).items():
+                if problem := _no_json(value):
+                    return f"input {name!r} of step {step.name!r} is no JSON value: {problem}; give it as text"
+    except MissingInput as e:
+        return str(e)
+    except (TypeError, ValueError, OverflowError, RecursionError) as e:
+        return f"the input cannot be sent to a host: {e}"
+    return None
+
+
+def _no_json(value: Any) -> str | None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as e:
+        return str(e)
+    return None
