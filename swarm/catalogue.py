@@ -15,6 +15,7 @@ from swarm.config import datafiles, paths, source, tree
 from swarm.config.packs import check_pack, default_schema
 from swarm.config.problems import Finding, KeyPath, Problem, did_you_mean, quote, show_path
 from swarm.config.schema import PackFile, PackParts
+from swarm.config.tools import fault
 from swarm.config.validate import validate
 from swarm.config.values import IDENTIFIER
 from swarm.errors import PackError
@@ -102,6 +103,8 @@ class _Folder:
     def _assemble(self, spec: PackFile) -> Pack:
         present = {file for file in (PROMPT, SCHEMA, EXAMPLES, TOOLS) if self._has(file, spec.kind)}
         tools = self.folder.resolve() / TOOLS if TOOLS in present else None
+        if tools is not None and spec.kind == "tool" and (why := fault(tools.read_bytes())):
+            self._problem(TOOLS, why)
         return Pack(
             name=spec.name,
             kind=spec.kind,

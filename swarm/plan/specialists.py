@@ -16,6 +16,7 @@ from swarm.config.checks import FROM_PACK
 from swarm.config.packs import check_pack, default_schema
 from swarm.config.problems import Finding, KeyPath, Problem, quote, show_path
 from swarm.config.schema import Specialist
+from swarm.config.tools import fault
 from swarm.errors import PackError
 
 T = TypeVar("T")
@@ -94,7 +95,11 @@ class PackMaker:
             return None
         path = self.file.folder / tools
         data = self._read("tools", tools, lambda: source.read_bytes(path, tools))
-        return None if data is None else (str(path.resolve()), hashlib.sha256(data).hexdigest())
+        if data is None:
+            return None
+        if why := fault(data):
+            self._problem(("tools",), f"{tools} {why}")
+        return str(path.resolve()), hashlib.sha256(data).hexdigest()
 
     def _examples(self, inputs: tuple[str, ...]) -> tuple[Example, ...] | None:
         match self.spec.examples:
