@@ -74,6 +74,7 @@ BODIES: dict[str, Message] = {
 
 RECORDS: dict[str, Any] = {
     "task": Task(id="t-1", run="r-1", input={"text": "Größe?"}, left_ms=60_000),
+    "task, short of the run's time": Task(id="t-1", run="r-1", input={}, left_ms=5, left_of="run"),
     "result": RESULT,
     "result, bare": Result(task="t-1", status="failed"),
     "attempt": Attempt(
@@ -82,6 +83,7 @@ RECORDS: dict[str, Any] = {
     ),
     "attempt, bare": Attempt(id="a-1", task="t-1", step="intent", tier="small", outcome="failed"),
     "balance": Balance(limit=Limit(micro_usd=10, tokens=20, ms=30), settled=Amount(tokens=5), held=Amount(tokens=6)),
+    "balance, overrun": Balance(limit=Limit(), settled=Amount(tokens=5), overrun=Amount(micro_usd=7, tokens=8)),
     "run": RunRecord(id="r-1", swarm="s", plan_hash="ef", started=1.5, about={"unavailable": {}}, finished=2.5),
     "task.accepted": events.TaskAccepted(task="t-1"),
     "step.asked": events.StepAsked(task="t-1", step="intent", tier="small"),

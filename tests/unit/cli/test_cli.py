@@ -170,6 +170,17 @@ def test_an_item_that_lacks_a_key_fails_and_says_which(cli: Cli) -> None:
     assert good["status"] == "done"
 
 
+def test_items_that_break_down_make_the_run_fail(cli: Cli, folder: Path) -> None:
+    """The person's file cannot be written: each record says so, and the exit code and the last word count them."""
+    asks = SWARM.replace("tiers: [code]}", "tiers: [code, person]}").replace("accept_at: 0}", "accept_at: 1}")
+    (folder / "asks.yaml").write_text(asks.replace("max_in_flight: 4", "max_in_flight: 4, person_file: pause.py/p"))
+    done = cli("run", "asks.yaml", stdin=item("a") + item("b"))
+    assert done.returncode == 1
+    assert "swarm: 2 items broke down; their records say why" in done.stderr
+    assert [record["line"] for record in records(done.stdout)] == [1, 2]
+    assert all("pause.py/p: cannot be written" in record["error"] for record in records(done.stdout))
+
+
 def test_no_items_are_no_tasks(cli: Cli) -> None:
     """An empty input is fine."""
     done = cli("run", "parts.yaml")
