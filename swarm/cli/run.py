@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -54,10 +55,12 @@ def answer_all(request: Request) -> int:
             with console.status(LOADING) if show else _nothing():
                 running = launch(plan, runtime=request.runtime, address=request.address, store=request.store)
         except KeyboardInterrupt:
+            print("Interrupted before the swarm was up; nothing was asked", file=sys.stderr)
             return INTERRUPTED
         code = 0
         with running:
-            _emptied(out)
+            if request.output != "-":
+                out.truncate(0)  # what an earlier run has left is dropped only now, when there is a swarm to write anew
             try:
                 broken = asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
                 if broken:
@@ -66,10 +69,8 @@ def answer_all(request: Request) -> int:
             except (KeyboardInterrupt, asyncio.CancelledError) as e:
                 code = INTERRUPTED if isinstance(e, KeyboardInterrupt) else TERMINATED
                 print(f"Interrupted: what was finished is written; run {running.run_id}", file=sys.stderr)
-            running.stop_tasks()
+            running.finish()
             receipt = running.receipt()
-        if code in (0, FAILED):
-            receipt = msgspec.structs.replace(receipt, finished=True)
         show_receipt(receipt, request.json, sys.stderr if request.output == "-" else sys.stdout)
     return code
 
@@ -198,7 +199,8 @@ def _opened(name: str, mode: Literal["rb", "ab"]) -> Iterator[IO[bytes]]:
         yield open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 (a thread that still reads keeps it)
         return
     if name == "-":
-        yield sys.stdout.buffer
+        with _alone_on_stdout() as out:
+            yield out
         return
     try:
         if mode == "ab":
@@ -210,10 +212,18 @@ def _opened(name: str, mode: Literal["rb", "ab"]) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _emptied(out: IO[bytes]) -> None:
-    """What an earlier run has left is dropped only now, when there is a swarm to write anew."""
-    if out is not sys.stdout.buffer and out.seekable():
-        out.truncate(0)
+@contextmanager
+def _alone_on_stdout() -> Iterator[IO[bytes]]:
+    """The real stdout for results alone; whatever else prints there meanwhile, a pack's tool say, goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with open(kept, "wb", closefd=False) as out:
+            yield out
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -87,7 +87,8 @@ class Session:
         self._tasks.add(current)
         try:
             async with self._room:
-                timed = msgspec.structs.replace(task, left_ms=self._left_ms())
+                left_ms, left_of = self._left()
+                timed = msgspec.structs.replace(task, left_ms=left_ms, left_of=left_of)
                 result = await self._dispatcher.run(timed, publish or _nobody)
             if result.status == "person" and self._person is not None:
                 await asyncio.shield(asyncio.to_thread(self._person.hand_over, task.input, result))
@@ -117,14 +118,15 @@ class Session:
         finally:
             await self._owned.aclose()
 
-    def _left_ms(self) -> int | None:
-        """The task's own time, or what the run has left where that is less."""
+    def _left(self) -> tuple[int | None, Literal["task", "run"]]:
+        """Milliseconds that a task which starts now may take, and whether its own limit says so or the run's."""
         now = time.monotonic()
         self._first = self._first if self._first is not None else now
-        limits = [self.plan.task_limit.ms]
-        if self.plan.run_limit.ms is not None:
-            limits.append(max(1, self.plan.run_limit.ms - int((now - self._first) * 1000)))
-        return min((ms for ms in limits if ms is not None), default=None)
+        own, whole = self.plan.task_limit.ms, self.plan.run_limit.ms
+        if whole is None:
+            return own, "task"
+        left = max(1, whole - int((now - self._first) * 1000))
+        return (own, "task") if own is not None and own <= left else (left, "run")
 
 
 async def receipt_of(store: Store, run: RunId) -> Receipt:

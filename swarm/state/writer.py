@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from swarm.errors import StoreError
 T = TypeVar("T")
 Operation = Callable[[apsw.Connection], Any]
 GROUP = 64  # most operations in one transaction
+BUSY_S = 10.0  # how long another program's transaction is waited for
 
 _Job = tuple[Operation, asyncio.Future[Any], asyncio.AbstractEventLoop]
 
@@ -105,12 +107,28 @@ def _as_store_error(error: Exception) -> StoreError:
 def _opened(path: Path | str, schema: str) -> apsw.Connection:
     if path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return _prepared(path, schema)
+        except apsw.BusyError:  # another program is just making it; SQLite itself does not wait for that
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _prepared(path: Path | str, schema: str) -> apsw.Connection:
     connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(10_000)
-    connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", "full")
-    connection.pragma("foreign_keys", True)
-    connection.execute(schema)
+    try:
+        connection.set_busy_timeout(int(BUSY_S * 1000))
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "full")
+        connection.pragma("foreign_keys", True)
+        with connection:
+            connection.execute(schema)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
