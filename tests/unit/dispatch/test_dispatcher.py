@@ -201,6 +201,15 @@ async def test_input_that_is_no_json_ends_the_task_at_once(value: object) -> Non
         assert (await stage.run("t-2", text="hi", unread=b"abc")).status == "done"
 
 
+@pytest.mark.parametrize("value", [None, "", "  ", True])
+async def test_a_text_that_says_nothing_ends_the_task_at_once(value: object) -> None:
+    """No tier is asked about nothing, so none can be sure of it."""
+    async with staged(plan(step("s", "small")), {"s": SURE}) as stage:
+        result = await stage.run(text=value)
+        assert (result.status, stage.script.asks) == ("failed", [])
+        assert "has nothing to read" in (result.reason or "")
+
+
 # --- the budget -------------------------------------------------------------------------------------------------
 
 
