@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal
+import math
+from decimal import Decimal
+from fractions import Fraction
 
 import msgspec
 
@@ -11,7 +13,7 @@ MicroUSD = int  # millionths of a US dollar
 
 def micro_usd(usd: Decimal | str | int | float) -> MicroUSD:
     """Dollars to millionths of a dollar, rounded up: a price is never understated."""
-    return int((Decimal(str(usd)) * 1_000_000).to_integral_value(ROUND_CEILING))
+    return math.ceil(Fraction(Decimal(str(usd))) * 1_000_000)
 
 
 def dollars(amount: MicroUSD) -> str:

@@ -7,6 +7,7 @@ with `Forbidden`. Its `SWARMLET_HOME` is an empty folder of its own.
 from __future__ import annotations
 
 import ipaddress
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,10 @@ GUARDED = (HERE / "unit", HERE / "wire")
 
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: those that tests interrupt must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Forbidden(RuntimeError):

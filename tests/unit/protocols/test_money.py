@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def test_dollars_become_millionths_rounded_up(usd: str | int | float, micro: int
 @given(st.decimals("0", "1000000", allow_nan=False))
 def test_a_price_is_never_understated(usd: Decimal) -> None:
     """Rounding adds less than one millionth and takes nothing away."""
-    assert 0 <= Decimal(micro_usd(usd)) / 1_000_000 - usd < Decimal("0.000001")
+    assert 0 <= micro_usd(usd) - Fraction(usd) * 1_000_000 < 1
 
 
 @pytest.mark.parametrize(
