@@ -13,10 +13,10 @@ SwarmError
 │   └── EngineClosed        the engine was closed while work was waiting
 ├── RemoteError         a remote tier did not answer properly
 ├── StoreError          the store cannot be read or written
-├── LaunchError         the hosts could not be started
-└── Overloaded          more work than the swarm accepts; try later
+└── LaunchError         the hosts could not be started
 
-Errors cross process boundaries, so they survive pickling: every argument goes to `super().__init__`.
+Two more stand beside what raises them: `HostLost` (swarm.bus.base) and `MissingInput` (swarm.plan); `WireError`
+(protocols.codec) is a `ValueError`, as protocols know nothing of this package. Errors cross process boundaries, so they survive pickling: every argument goes to `super().__init__`.
 A failed attempt or a refused hold is no error but a value (`protocols.answers.Failed`).
 """
 
@@ -92,14 +92,3 @@ class StoreError(SwarmError):
 
 class LaunchError(SwarmError):
     """The runtime could not start or reach its hosts."""
-
-
-class Overloaded(SwarmError):
-    """The swarm has all the work it accepts. `retry_ms` says when to try again."""
-
-    def __init__(self, message: str, retry_ms: int = 100) -> None:
-        super().__init__(message, retry_ms)
-        self.retry_ms = retry_ms
-
-    def __str__(self) -> str:
-        return str(self.args[0])
