@@ -16,7 +16,9 @@ SwarmError
 └── LaunchError         the hosts could not be started
 
 Two more stand beside what raises them: `HostLost` (swarm.bus.base) and `MissingInput` (swarm.plan); `WireError`
-(protocols.codec) is a `ValueError`, as protocols know nothing of this package. Errors cross process boundaries, so they survive pickling: every argument goes to `super().__init__`.
+(protocols.codec) is a `ValueError`, as protocols know nothing of this package.
+
+Errors cross process boundaries, so they survive pickling: every argument goes to `super().__init__`.
 A failed attempt or a refused hold is no error but a value (`protocols.answers.Failed`).
 """
 
