@@ -10,6 +10,8 @@ SwarmError
 ├── EngineError         the engine could not do the work
 │   ├── PromptTooLong       the prompt does not fit the context
 │   ├── SchemaUnsupported   the JSON Schema cannot be used as a constraint
+│   ├── OutOfTime           the request's time was up before its work was done
+│   ├── EngineCrashed       the engine's process died; it was started again, asking again may help
 │   └── EngineClosed        the engine was closed while work was waiting
 ├── RemoteError         a remote tier did not answer properly
 ├── StoreError          the store cannot be read or written
@@ -70,6 +72,14 @@ class PromptTooLong(EngineError):
 
 class SchemaUnsupported(EngineError):
     """The schema has a keyword or a size that cannot be enforced while decoding."""
+
+
+class OutOfTime(EngineError):
+    """The request's `left_s` had passed before its work was done."""
+
+
+class EngineCrashed(EngineError):
+    """The engine's process died while it had this work. Asking again may help: the engine was started anew."""
 
 
 class EngineClosed(EngineError):

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,6 +75,10 @@ class ScriptedModel:
         return Generated(
             text, "stop" if text == whole else "length", n_prompt, n_out, tokens_cached=0, logprobs=(-0.1,) * n_out
         )
+
+    async def candidates(self, request: GenerateRequest, n: int) -> tuple[Generated, ...]:
+        seeds = (msgspec.structs.replace(request, seed=request.seed + i) for i in range(n))
+        return tuple([await self.generate(one) for one in seeds])
 
     def count(self, text: str) -> int:
         return self._count(text)

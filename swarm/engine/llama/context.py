@@ -58,7 +58,7 @@ class Context:
         parameters.swa_full = True  # a sliding window that forgets could not be forked or cut
         flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        parameters.flash_attn_type = flash if spec.options.get("flash_attention", True) else off
+        parameters.flash_attn_type = flash if spec.flash_attention else off
         return parameters
 
     def apply(self, operations: Iterable[MemoryOperation]) -> None:

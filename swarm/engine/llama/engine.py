@@ -6,6 +6,8 @@ import asyncio
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from swarm.engine.base import (
     EngineSpec,
     EngineStatistics,
@@ -26,7 +28,6 @@ from swarm.engine.llama.work import GenerateWork, PromptTokens, ScoreWork, Work
 from swarm.errors import PromptTooLong
 
 _MAX_RUNNING = 96  # llama.cpp has 256 sequences: two for each request leave a quarter for the lanes of options
-_OPTIONS = frozenset({"flash_attention"})
 _KEPT_TREES = 256
 
 
@@ -52,7 +53,7 @@ class LlamaEngine:
         """Load the model and start the engine's thread.
 
         Raises `ModelNotFound`, `ModelDamaged`, `ModelError` (chat format), `EngineError` (memory), and `ValueError`
-        for a spec that no engine could have. Options: `flash_attention` (bool, default true).
+        for a spec that no engine could have.
         """
         _check(spec)
         model = Model.load(spec)
@@ -83,6 +84,11 @@ class LlamaEngine:
         work = GenerateWork(self._model, prompt, request, matcher)
         result: Generated | None = work.finished()  # a constraint may leave no choice at all
         return result or await self._run(work)
+
+    async def candidates(self, request: GenerateRequest, n: int) -> tuple[Generated, ...]:
+        """`n` texts after one prompt; text i is that of the same request with `seed + i`."""
+        requests = (msgspec.structs.replace(request, seed=request.seed + i) for i in range(n))
+        return tuple(await asyncio.gather(*map(self.generate, requests)))
 
     def count(self, text: str) -> int:
         """Tokens of `text` as plain text. Raises `EngineClosed`."""
@@ -148,5 +154,3 @@ def _check(spec: EngineSpec) -> None:
     ):
         if not least <= value <= most:
             raise ValueError(f"engine {spec.path}: {name} is {value}; it must be {least} to {most}")
-    if unknown := set(spec.options) - _OPTIONS:
-        raise ValueError(f"engine {spec.path}: unknown option {min(unknown)!r}; known are {', '.join(_OPTIONS)}")
