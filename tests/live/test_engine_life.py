@@ -7,12 +7,12 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from swarm.engine.base import EngineSpec, Generated, GenerateRequest, Prompt, Scored, ScoreRequest, Turn
 from swarm.engine.llama.engine import LlamaEngine
@@ -53,12 +53,13 @@ def said(text: str, start: str = "") -> Prompt:
 def only_prefixes_are_left(engine: LlamaEngine) -> bool:
     """The memory of llama.cpp, and the scheduler's books, hold the cached prefixes and nothing else."""
     deadline = time.monotonic() + 5  # the loop tidies up just after it has answered
-    loop = engine._loop
+    lane = engine._loop._lanes[None]
+    scheduler = lane.scheduler
     while time.monotonic() < deadline:
-        prefixes = {prefix.sequence: len(prefix.tokens) for prefix in loop._scheduler.prefixes}
-        books = loop._scheduler.cells == sum(prefixes.values()) and not loop._replies
-        if books and loop._scheduler.idle and loop._context.held() == prefixes:
-            return len(loop._scheduler._free) == loop._scheduler.limits.sequences - len(prefixes)
+        prefixes = {node.sequence: node.end for node in scheduler.tree}
+        books = scheduler.cells == scheduler.tree.cells and not engine._loop._replies
+        if books and scheduler.idle and lane.held() == prefixes:
+            return len(scheduler._free) == scheduler.limits.sequences - len(prefixes)
         time.sleep(0.02)
     return False
 
@@ -187,7 +188,7 @@ async def test_nothing_is_left_behind_by_mixed_work(spec: EngineSpec) -> None:
         kinds = {type(outcome) for outcome in outcomes}
         assert kinds <= {Scored, Generated, SchemaUnsupported, asyncio.CancelledError}
         assert only_prefixes_are_left(engine)
-        assert engine.statistics().prefixes == 1
+        assert engine.statistics().prefixes >= 1
     finally:
         engine.close()
 
@@ -236,7 +237,6 @@ def test_a_spec_that_no_engine_could_have_is_refused(spec: EngineSpec) -> None:
         ({"chat_format": "chatlm"}, ModelError, "chatml"),
         ({"threads": 0}, ValueError, "threads"),
         ({"sequences": 500}, ValueError, "sequences"),
-        ({"options": {"flash": 1}}, ValueError, "flash"),
     ):
         with pytest.raises(error, match=named):
             LlamaEngine.open(replace(spec, **wrong))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import llama_cpp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from swarm.engine.base import EngineSpec, GenerateRequest, Prompt, ScoreRequest, Turn
 from swarm.engine.llama.engine import LlamaEngine
@@ -109,13 +110,38 @@ async def test_a_request_scores_the_same_alone_and_among_others(family: Family) 
 
 async def test_a_cached_prefix_changes_nothing_but_the_count(family: Family) -> None:
     """The second request reads its shared turns from memory, and scores what it scores without sharing."""
-    first, second = await family.engine.score(asked("Hello.")), await family.engine.score(asked("Hello."))
-    unshared = await family.engine.score(asked("Hello.", shared=0))
-    assert second.tokens_cached > 80
-    assert second.tokens_in + second.tokens_cached == unshared.tokens_in
-    assert unshared.tokens_cached == 0
-    assert second.logprobs == pytest.approx(unshared.logprobs, abs=TOLERANCE)
+    fresh = LlamaEngine.open(family.spec)
+    try:
+        first, second = await fresh.score(asked("Hello.")), await fresh.score(asked("Hello."))
+    finally:
+        fresh.close()
+    assert first.tokens_cached == 0 and second.tokens_cached > 80
+    assert second.tokens_in + second.tokens_cached == first.tokens_in
+    assert second.logprobs == pytest.approx(first.logprobs, abs=TOLERANCE)
     assert first.lengths == tuple(family.engine.count(option) for option in OPTIONS)
+
+
+async def test_branch_and_bound_finds_the_best_and_the_second(family: Family) -> None:
+    """Asked for the best only, an engine names the same two options with the same scores, and reads less."""
+    for message in MESSAGES:
+        whole = await family.engine.score(asked(message))
+        quick = await family.engine.score(replace(asked(message), need="best"))
+        assert quick.best == whole.best
+        assert sorted(quick.ranked)[-2:] == pytest.approx(sorted(whole.ranked)[-2:], abs=TOLERANCE)
+        assert all(upper > exact - TOLERANCE for upper, exact in zip(quick.ranked, whole.ranked, strict=True))
+        assert sum(quick.exact) >= 2
+
+
+async def test_scores_are_calibrated_by_a_prompt_without_content(family: Family) -> None:
+    """Half of what an option scores after the empty prompt is taken off, a length's share of it where asked."""
+    message, empty = asked(MESSAGES[0]), asked("N/A")
+    plain, prior = await family.engine.score(message), await family.engine.score(empty)
+    corrected = await family.engine.score(replace(message, prior=empty.prompt, by_length=True))
+    lengths = np.array(plain.lengths)
+    expected = np.array(plain.logprobs) / lengths - 0.5 * np.array(prior.logprobs) / lengths
+    assert np.array(corrected.ranked) == pytest.approx(expected, abs=TOLERANCE)
+    assert sum(corrected.probabilities) == pytest.approx(1)
+    assert 0 <= corrected.margin <= 1 and 0 <= corrected.entropy <= np.log(len(lengths))
 
 
 async def test_a_long_prompt_in_pieces_scores_like_in_one(family: Family) -> None:

@@ -46,8 +46,8 @@ class Batch:
             self._counts[start:end] = len(span.sequences)
             self._pointers[start:end] = ctypes.addressof(sequences)
             self._outputs[start:end] = 0
-            self._outputs[end - 1] = span.output
-            outputs += span.output
+            self._outputs[end - span.outputs : end] = 1
+            outputs += span.outputs
         self.native.n_tokens = end
         return outputs
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import msgspec
 
 from swarm.engine.base import (
@@ -18,17 +21,21 @@ from swarm.engine.base import (
     ScoreRequest,
 )
 from swarm.engine.llama.context import Context
+from swarm.engine.llama.generate_work import GenerateWork
+from swarm.engine.llama.lane import Lane
 from swarm.engine.llama.loop import EngineLoop, Reply
 from swarm.engine.llama.model import Model
-from swarm.engine.llama.scheduler import Scheduler
+from swarm.engine.llama.saved import SavedPrefixes
+from swarm.engine.llama.score_work import ScoreWork
 from swarm.engine.llama.scoring import OptionTree, option_tree
 from swarm.engine.llama.step import Limits
 from swarm.engine.llama.structured import Grammars, Matcher
-from swarm.engine.llama.work import GenerateWork, PromptTokens, ScoreWork, Work
+from swarm.engine.llama.work import Work
 from swarm.errors import PromptTooLong
 
 _MAX_RUNNING = 96  # llama.cpp has 256 sequences: two for each request leave a quarter for the lanes of options
 _KEPT_TREES = 256
+_KEPT_PRIORS = 256
 
 
 class LlamaEngine:
@@ -36,17 +43,14 @@ class LlamaEngine:
 
     def __init__(self, model: Model, context: Context, spec: EngineSpec) -> None:
         self._model = model
+        self._spec = spec
         self._grammars = Grammars(model)
-        self._limits = Limits(
-            cells=context.n_cells,
-            tokens=context.max_tokens,
-            rows=context.max_rows,
-            running=spec.sequences,
-            sequences=context.n_sequences,
-        )
+        self._limits = _limits(context, spec)
         self._longest = min(self._limits.cells, model.n_trained)
         self._tree = lru_cache(_KEPT_TREES)(self._make_tree)
-        self._loop = EngineLoop(context, Scheduler(self._limits), spec.path)
+        self._priors: dict[ScoreRequest, asyncio.Future[Scored]] = {}
+        lane = Lane(context, self._limits, spec.path, _saved(spec, None))
+        self._loop = EngineLoop(lane, self._open_lane, spec.path)
 
     @classmethod
     def open(cls, spec: EngineSpec) -> LlamaEngine:
@@ -64,31 +68,47 @@ class LlamaEngine:
             raise
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """Exact log-probability of each option. Raises `PromptTooLong`, `EngineClosed`; `ValueError` for no options."""
+        """Log-probability of each option. Raises `PromptTooLong`, `OutOfTime`, `EngineClosed`.
+
+        `ValueError` for a request that makes no sense (no options, offsets for other options, an unknown adapter).
+        """
         tree = self._tree(request.options)
-        result: Scored = await self._run(ScoreWork(self._fitting(request.prompt, tree.room), tree))
+        if request.offsets and len(request.offsets) != len(request.options):
+            raise ValueError(f"{len(request.offsets)} offsets for {len(request.options)} options; give one for each")
+        offsets = request.offsets or (0.0,) * len(request.options)
+        if request.prior is not None:
+            prior = await self._prior(request, request.prior)
+            offsets = tuple(own - request.prior_share * score for own, score in zip(offsets, prior.ranked, strict=True))
+        tokens, shared = self._fitting(request.prompt, tree.room)
+        work = ScoreWork(tokens, tree, request, offsets, shared=shared)
+        result: Scored = await self._run(work, request.adapter)
         return result
 
     async def generate(self, request: GenerateRequest) -> Generated:
-        """Text after the prompt. Raises `PromptTooLong`, `SchemaUnsupported`, `EngineClosed`.
+        """Text after the prompt. Raises `PromptTooLong`, `SchemaUnsupported`, `OutOfTime`, `EngineClosed`.
 
         With a `schema` or `regex` after an `answer_start`, JSON text begins with the space that separates the two.
-        `ValueError` for a request that makes no sense (no tokens, both a schema and a regex).
+        `ValueError` for a request that makes no sense (no tokens, both a schema and a regex, an unknown adapter).
         """
         if request.max_tokens < 1:
             raise ValueError(f"max_tokens is {request.max_tokens}; it must be 1 or more")
         if request.schema is not None and request.regex is not None:
             raise ValueError("a request has a schema and a regex; set one of them")
-        prompt = self._fitting(request.prompt, request.max_tokens)
+        tokens, shared = self._fitting(request.prompt, request.max_tokens)
         matcher = await self._matcher(request)
-        work = GenerateWork(self._model, prompt, request, matcher)
+        work = GenerateWork(self._model, tokens, request, matcher, shared=shared)
         result: Generated | None = work.finished()  # a constraint may leave no choice at all
-        return result or await self._run(work)
+        return result or await self._run(work, request.adapter)
 
     async def candidates(self, request: GenerateRequest, n: int) -> tuple[Generated, ...]:
-        """`n` texts after one prompt; text i is that of the same request with `seed + i`."""
+        """`n` texts after one prompt, which is decoded once; text i is that of the same request with `seed + i`."""
         requests = (msgspec.structs.replace(request, seed=request.seed + i) for i in range(n))
-        return tuple(await asyncio.gather(*map(self.generate, requests)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.generate(one)) for one in requests]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return tuple(task.result() for task in tasks)
 
     def count(self, text: str) -> int:
         """Tokens of `text` as plain text. Raises `EngineClosed`."""
@@ -99,17 +119,39 @@ class LlamaEngine:
         return self._loop.statistics()
 
     def close(self) -> None:
-        """Stop after the current step and free all memory; unfinished work ends with `EngineClosed`."""
+        """Stop after the current step, save useful prefixes, free all memory; unfinished work gets `EngineClosed`."""
         self._loop.close()
         self._model.close()
 
-    async def _run(self, work: Work) -> Any:
+    async def _run(self, work: Work, adapter: str | None) -> Any:
+        if adapter is not None and adapter not in self._spec.adapters:
+            raise ValueError(f"engine {self._spec.path}: adapter {adapter!r} was not named when it was opened")
         reply = Reply()
-        self._loop.submit(work, reply)
+        self._loop.submit(work, reply, adapter)
         try:
             return await reply.future
         except asyncio.CancelledError:
             self._loop.cancel(work)
+            raise
+
+    def _open_lane(self, adapter: str) -> Lane:
+        """A context in which `adapter` applies, over the same weights."""
+        context = Context(self._model, self._spec, adapter)
+        return Lane(
+            context, _limits(context, self._spec), f"{self._spec.path} + {adapter}", _saved(self._spec, adapter)
+        )
+
+    async def _prior(self, request: ScoreRequest, prompt: Prompt) -> Scored:
+        """How the options score after the content-free prompt: computed once for all requests that name it."""
+        key = ScoreRequest(prompt, request.options, by_length=request.by_length, adapter=request.adapter)
+        if key not in self._priors:
+            while len(self._priors) >= _KEPT_PRIORS:
+                del self._priors[next(iter(self._priors))]
+            self._priors[key] = asyncio.ensure_future(self.score(key))
+        try:
+            return await asyncio.shield(self._priors[key])
+        except Exception:
+            self._priors.pop(key, None)
             raise
 
     async def _matcher(self, request: GenerateRequest) -> Matcher | None:
@@ -117,19 +159,17 @@ class LlamaEngine:
             return None
         return await asyncio.to_thread(self._grammars.matcher, request)
 
-    def _fitting(self, prompt: Prompt, room: int) -> PromptTokens:
-        """The prompt's tokens, if they fit with `room` tokens of answer."""
+    def _fitting(self, prompt: Prompt, room: int) -> tuple[list[int], int]:
+        """The prompt's tokens and how many of them are its shared turns, if they fit with `room` tokens of answer."""
         shared, own = self._model.render(prompt)
-        if not own:  # the model has to read at least one token after what others share
-            shared, own = shared[:-1], shared[-1:]
-        if not own:
+        if not shared and not own:
             raise ValueError("the prompt is empty; give it at least one turn with text")
         if len(shared) + len(own) + room > self._longest:
             raise PromptTooLong(
                 f"prompt of {len(shared) + len(own)} tokens and {room} for its answer: the limit is {self._longest}; "
                 "shorten the input, or raise `context` if the model was trained for more"
             )
-        return PromptTokens(tuple(shared), tuple(own))
+        return [*shared, *own], len(shared)
 
     def _make_tree(self, options: tuple[str, ...]) -> OptionTree:
         if not options:
@@ -143,6 +183,38 @@ class LlamaEngine:
                 f"an option of {longest} tokens: the limit is {self._limits.wave_nodes}; shorten it or raise `batch`"
             )
         return option_tree(tokens, self._limits.wave_lanes, self._limits.wave_nodes)
+
+
+def _limits(context: Context, spec: EngineSpec) -> Limits:
+    return Limits(
+        cells=context.n_cells,
+        tokens=context.max_tokens,
+        rows=context.max_rows,
+        running=spec.sequences,
+        sequences=context.n_sequences,
+    )
+
+
+def _saved(spec: EngineSpec, adapter: str | None) -> SavedPrefixes | None:
+    """Prefixes on disk, in a folder named after everything that decoded tokens depend on."""
+    if spec.prefix_folder is None:
+        return None
+    parts = [
+        spec.model_hash or _fingerprint(spec.path),
+        _fingerprint(adapter) if adapter else "",
+        spec.kv_format,
+        str(spec.flash_attention),
+        llama_cpp.__version__,
+    ]
+    return SavedPrefixes(
+        Path(spec.prefix_folder) / hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    )
+
+
+def _fingerprint(path: str) -> str:
+    """Stands for a file's content where its hash is not known."""
+    status = Path(path).stat()
+    return f"{Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
 def _check(spec: EngineSpec) -> None:

@@ -1,22 +1,20 @@
-"""The engine's thread: schedule, decode, postprocess, again and again while there is work."""
+"""The engine's thread: take in work, step, reply, again and again while there is work."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from swarm.engine.base import EngineStatistics
-from swarm.engine.llama.context import Context, NoRoom
-from swarm.engine.llama.scheduler import Scheduler
-from swarm.engine.llama.step import Part, Seat, Step
+from swarm.engine.base import EngineStatistics, Generated
+from swarm.engine.llama.lane import Lane
 from swarm.engine.llama.work import Result, Work
-from swarm.errors import EngineClosed, EngineError
+from swarm.errors import EngineClosed, OutOfTime, SwarmError
 
 log = structlog.get_logger(__name__)
 
@@ -45,45 +43,52 @@ class Reply:
 
 
 class EngineLoop:
-    """Owns the context and the scheduler; both are touched by its thread only."""
+    """Owns the lanes, which its thread alone touches. A lane is opened when work first names its adapter."""
 
-    def __init__(self, context: Context, scheduler: Scheduler, name: str) -> None:
-        self._context = context
-        self._scheduler = scheduler
+    def __init__(self, main: Lane, open_lane: Callable[[str], Lane], name: str) -> None:
+        self._lanes: dict[str | None, Lane] = {None: main}
+        self._turns: deque[Lane] = deque([main])
+        self._open_lane = open_lane
         self._name = name
         self._changed = threading.Condition()
-        self._inbox: deque[Work] = deque()
+        self._inbox: deque[tuple[Work, str | None]] = deque()
+        self._unwanted: list[Work] = []
         self._replies: dict[Work, Reply] = {}
         self._closed = False
-        self._steps = self._tokens = self._finished = self._cancelled = 0
+        self._finished = self._cancelled = self._drafted = self._accepted = 0
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work, reply: Reply) -> None:
+    def submit(self, work: Work, reply: Reply, adapter: str | None = None) -> None:
         """Queue `work`. Raises `EngineClosed`."""
         with self._changed:
             if self._closed:
                 raise self._closed_error()
             self._replies[work] = reply
-            self._inbox.append(work)
+            self._inbox.append((work, adapter))
             self._changed.notify()
 
     def cancel(self, work: Work) -> None:
         """Drop `work` before the next step."""
-        work.cancelled = True
+        with self._changed:
+            self._unwanted.append(work)
 
     def statistics(self) -> EngineStatistics:
-        """Counters since the start; `waiting` and `running` as of now."""
-        scheduler = self._scheduler
+        """Counters since the start; `waiting`, `running` and `cells` as of now."""
+        lanes = list(self._lanes.values())
         return EngineStatistics(
-            steps=self._steps,
-            tokens_decoded=self._tokens,
-            tokens_cached=scheduler.tokens_cached,
+            steps=sum(lane.steps for lane in lanes),
+            tokens_decoded=sum(lane.tokens for lane in lanes),
+            tokens_cached=sum(lane.scheduler.tokens_cached for lane in lanes),
+            tokens_restored=sum(lane.tokens_restored for lane in lanes),
+            tokens_drafted=self._drafted,
+            tokens_accepted=self._accepted,
             finished=self._finished,
             cancelled=self._cancelled,
-            waiting=len(self._inbox) + len(scheduler.waiting),
-            running=len(scheduler.running),
-            prefixes=len(scheduler.prefixes),
+            waiting=len(self._inbox) + sum(len(lane.scheduler.queue) for lane in lanes),
+            running=sum(len(lane.scheduler.running) for lane in lanes),
+            prefixes=sum(len(lane.scheduler.tree) for lane in lanes),
+            cells=sum(lane.scheduler.cells for lane in lanes),
         )
 
     def close(self) -> None:
@@ -97,83 +102,70 @@ class EngineLoop:
     def _run(self) -> None:
         try:
             while self._gather():
-                try:
-                    self._step()
-                except Exception as error:
-                    log.exception("engine.step.broken", engine=self._name)
-                    self._reply_error(self._scheduler.reset(), error)
+                for work, outcome in self._next_lane().step():
+                    self._count(outcome)
+                    self._replies.pop(work).send(outcome)
         finally:
             self._end()
 
-    def _step(self) -> None:
-        step = self._scheduler.schedule()
-        rows = self._decode(step)
-        if rows is not None:
-            self._postprocess(step, rows)
-        self._context.apply(self._scheduler.take_operations())
-
     def _gather(self) -> bool:
-        """Take in new and cancelled work, waiting while there is nothing to do. False when the engine is closed."""
+        """Take in new work, drop what is unwanted, wait while there is nothing to do. False when it is closed."""
+        if not self._wanted():
+            for lane in self._lanes.values():
+                lane.save_prefixes()
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._inbox or not self._scheduler.idle)
-            while self._inbox:
-                self._scheduler.add(self._inbox.popleft())
-        for work in self._scheduler.drop_cancelled():
-            self._cancelled += 1
-            del self._replies[work]
+            self._changed.wait_for(self._wanted)
+            new, self._inbox = self._inbox, deque()
+            unwanted, self._unwanted = self._unwanted, []
+        now = time.monotonic()
+        for work, adapter in new:
+            self._take_in(work, adapter, now)
+        self._drop([work for work in unwanted if work in self._replies], None)
+        for lane in self._lanes.values():
+            overdue = lane.scheduler.queue.overdue(now)
+            self._drop(overdue, OutOfTime("the time for this request is up; give it more, or the engine less to do"))
         return not self._closed
 
-    def _decode(self, step: Step) -> NDArray[np.float32] | None:
-        """The step's logits, or `None` when it failed or there was no room and somebody made some."""
-        self._context.apply(self._scheduler.take_operations())
-        if not step.parts:
-            return None
-        try:
-            rows = self._context.decode(step.spans)
-        except NoRoom:
-            self._scheduler.abandon(step)
-            log.debug("engine.memory.full", engine=self._name, cells=self._scheduler.cells)
-            if not self._scheduler.make_room():
-                self._fail(self._scheduler.seats_hit_by(step), EngineError("the KV memory is full; raise `context`"))
-            return None
-        except EngineError as error:
-            self._scheduler.abandon(step)
-            self._fail(self._scheduler.seats_hit_by(step), error)
-            return None
-        self._steps += 1
-        self._tokens += step.tokens
-        return rows
-
-    def _postprocess(self, step: Step, rows: NDArray[np.float32]) -> None:
-        self._scheduler.commit(step)
-        for part in step.parts:
-            if isinstance(part.owner, Seat):
-                self._absorb(part.owner, part, rows)
-
-    def _absorb(self, seat: Seat, part: Part, rows: NDArray[np.float32]) -> None:
-        first = part.row + part.last
-        last = rows[part.row] if part.last else None
-        n_nodes = len(part.wave.nodes) if part.wave else 0
-        try:
-            result = seat.work.absorb(last, part.wave, rows[first : first + n_nodes])
-        except Exception as error:
-            self._fail([seat], error)
+    def _count(self, outcome: Result | Exception) -> None:
+        if isinstance(outcome, Exception):
             return
-        if result is not None:
-            self._finished += 1
-            self._scheduler.release(seat)
-            self._replies.pop(seat.work).send(result)
+        self._finished += 1
+        if isinstance(outcome, Generated):
+            self._drafted += outcome.drafted
+            self._accepted += outcome.accepted
 
-    def _fail(self, seats: list[Seat], error: Exception) -> None:
-        for seat in seats:
-            self._scheduler.release(seat)
-        self._reply_error([seat.work for seat in seats], error)
+    def _wanted(self) -> bool:
+        return self._closed or bool(self._inbox) or any(not lane.idle for lane in self._lanes.values())
 
-    def _reply_error(self, works: list[Work], error: Exception) -> None:
-        if not isinstance(error, EngineError):
-            error = EngineError(f"the engine of {self._name} failed at a step: {error!r}; report this as a bug")
+    def _take_in(self, work: Work, adapter: str | None, now: float) -> None:
+        if adapter not in self._lanes:
+            assert adapter is not None
+            try:
+                self._lanes[adapter] = self._open_lane(adapter)
+            except SwarmError as error:
+                self._replies.pop(work).send(error)
+                return
+            self._turns.append(self._lanes[adapter])
+        self._lanes[adapter].scheduler.add(work, now)
+
+    def _drop(self, works: list[Work], cause: OutOfTime | None) -> None:
+        if not works:
+            return
+        for lane in self._lanes.values():
+            lane.scheduler.drop([work for work in works if lane.scheduler.queue.knows(work)])
         for work in works:
-            self._replies.pop(work).send(error)
+            self._cancelled += 1
+            reply = self._replies.pop(work)
+            if cause is not None:
+                reply.send(cause)
+
+    def _next_lane(self) -> Lane:
+        """Lanes with work take turns."""
+        for _ in self._turns:
+            self._turns.rotate(-1)
+            if not self._turns[0].idle:
+                break
+        return self._turns[0]
 
     def _end(self) -> None:
         with self._changed:
@@ -181,7 +173,8 @@ class EngineLoop:
         for reply in self._replies.values():
             reply.send(self._closed_error())
         self._replies.clear()
-        self._context.close()
+        for lane in self._lanes.values():
+            lane.close()
 
     def _closed_error(self) -> EngineClosed:
         return EngineClosed(f"the engine of {self._name} was closed; open it again")

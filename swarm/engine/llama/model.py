@@ -26,6 +26,7 @@ class Model:
         self.vocabulary = llama_cpp.llama_model_get_vocab(handle)
         self.n_vocabulary = int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
         self.n_trained = int(llama_cpp.llama_model_n_ctx_train(handle))
+        self._adapters: dict[str, Any] = {}
         self._readers = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -34,8 +35,11 @@ class Model:
         self._begin = [self.begin_token] if llama_cpp.llama_vocab_get_add_bos(self.vocabulary) else []
 
     @classmethod
-    def load(cls, spec: EngineSpec) -> Model:
-        """Raises `ModelNotFound`, `ModelDamaged`, and `ModelError` when the chat format does not fit the vocabulary."""
+    def load(cls, spec: EngineSpec, *, vocabulary_only: bool = False) -> Model:
+        """With `vocabulary_only` it can tokenise and nothing else.
+
+        Raises `ModelNotFound`, `ModelDamaged`, and `ModelError` when the chat format does not fit the vocabulary.
+        """
         if spec.chat_format not in FORMATS:
             known = ", ".join(sorted(FORMATS))
             raise ModelError(f"model {spec.path}: no chat format {spec.chat_format!r}; use one of {known}")
@@ -45,6 +49,7 @@ class Model:
         library.last_errors()
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = spec.gpu_layers
+        parameters.vocab_only = vocabulary_only
         handle = llama_cpp.llama_model_load_from_file(str(spec.path).encode(), parameters)
         if not handle:
             cause = library.last_errors() or "llama.cpp gave no reason"
@@ -54,6 +59,22 @@ class Model:
         except BaseException:
             llama_cpp.llama_model_free(handle)
             raise
+
+    def adapter(self, path: str) -> Any:
+        """The LoRA adapter at `path`, read at its first use; it is freed with the model.
+
+        Raises `ModelNotFound`, and `ModelDamaged` when it cannot be read or was made for another model.
+        """
+        if path not in self._adapters:
+            if not Path(path).is_file():
+                raise ModelNotFound(f"adapter {path} is not on this machine; check `adapter:` in the swarm file")
+            library.last_errors()
+            handle = llama_cpp.llama_adapter_lora_init(self.handle, path.encode())
+            if not handle:
+                cause = library.last_errors() or "llama.cpp gave no reason"
+                raise ModelDamaged(f"adapter {path} does not fit {self.path} ({cause}); use one made for this model")
+            self._adapters[path] = handle
+        return self._adapters[path]
 
     @property
     def begin_token(self) -> int:

@@ -1,120 +1,137 @@
-"""What is decoded next: a pure data structure over waiting and running work, KV cells and sequence numbers.
+"""Who is in memory: a pure data structure over waiting and running work, KV cells and sequence numbers.
 
 A request is admitted when its prompt and the room for its answer fit beside everything admitted before, so running
-work never has to be thrown out to go on. First come, first served: nothing overtakes the head of the queue. In a step,
-work that is writing comes first, then prompts in order; while others wait a prompt gets at most half of the step.
+work never has to be thrown out to go on. `Queue` says who is next, `PrefixTree` what is there already, `packing` fills
+the step. Time (seconds of a steady clock) is handed in.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from swarm.engine.llama.prefix import Prefix, PrefixCache
-from swarm.engine.llama.scoring import Wave
-from swarm.engine.llama.step import Cut, Fork, Limits, MemoryOperation, Part, Seat, Span, Step
+from swarm.engine.llama.packing import Packing
+from swarm.engine.llama.prefix import Node, PrefixTree
+from swarm.engine.llama.queue import Queue
+from swarm.engine.llama.seen import Seen
+from swarm.engine.llama.step import Cut, Fork, Limits, MemoryOperation, Restore, Seat, Step
 from swarm.engine.llama.work import Work
+
+LEAST_SHARED = 16  # tokens that prompts must have in common, beyond what is decoded, to be worth a sequence
+
+
+class Saved(Protocol):
+    """What earlier runs left on disk."""
+
+    def longest(self, prompt: Sequence[int]) -> int:
+        """Tokens of the longest saved prefix that `prompt` begins with."""
+        ...
 
 
 class Scheduler:
-    """Owns the waiting queue, the running seats, the prefix cache and the sequence numbers."""
+    """Owns the queue, the running seats, the prefix tree and the sequence numbers."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, saved: Saved | None = None) -> None:
         self.limits = limits
-        self.waiting: deque[Work] = deque()
+        self.queue = Queue()
         self.running: list[Seat] = []
-        self.prefixes = PrefixCache()
+        self.tree = PrefixTree()
         self.tokens_cached = 0
+        self._seen = Seen()
+        self._saved = saved
         self._free = list(range(limits.sequences))
         self._operations: list[MemoryOperation] = []
         self._full = False  # the memory refused a batch: admit nobody until someone leaves
 
     @property
     def idle(self) -> bool:
-        return not self.waiting and not self.running
+        return not len(self.queue) and not self.running
 
     @property
     def cells(self) -> int:
         """KV cells held or reserved."""
-        return self.prefixes.cells + sum(seat.cells for seat in self.running)
+        return self.tree.cells + sum(seat.cells for seat in self.running)
 
-    def add(self, work: Work) -> None:
+    def add(self, work: Work, now: float) -> None:
         """Queue it. The caller has made sure that it fits when it is alone."""
         assert len(work.prompt) + work.room <= self.limits.cells
-        self.waiting.append(work)
+        self.queue.add(work, now)
+        self._seen.add(work.prompt)
 
     def take_operations(self) -> list[MemoryOperation]:
         """What the memory has to do before the next decode, in order."""
         operations, self._operations = self._operations, []
         return operations
 
-    def drop_cancelled(self) -> list[Work]:
-        """Forget cancelled work, waiting or running, and return it."""
-        dropped = [work for work in self.waiting if work.cancelled]
-        if dropped:
-            self.waiting = deque(work for work in self.waiting if not work.cancelled)
-        for seat in [seat for seat in self.running if seat.work.cancelled]:
-            dropped.append(seat.work)
-            self.release(seat)
-        return dropped
+    def drop(self, unwanted: Iterable[Work]) -> None:
+        """Forget work that is cancelled or overdue, waiting or running."""
+        gone = set(unwanted)
+        for seat in [seat for seat in self.running if seat.work in gone]:
+            self._leave(seat)
+        for work in gone:
+            self.queue.forget(work)
 
-    def schedule(self) -> Step:
-        """Admit what fits and fill one step. The step is empty only when there is no work."""
-        self._admit()
-        step = Step(self.limits.tokens, self.limits.rows)
-        for owner, allowance in self._shares():
-            if isinstance(owner, Prefix):
-                self._add_prefix(step, owner, allowance)
-            else:
-                self._add_seat(step, owner, allowance)
-        assert step.parts or self.idle, "work is waiting and none of it can be decoded"
+    def schedule(self, now: float) -> Step:
+        """Admit what fits and fill one step. Empty when there is no work, or a prefix has to be restored first."""
+        self._admit(now)
+        packing = Packing(self.limits, self._free, self._reserved)
+        seats = sorted(self.running, key=lambda seat: (not seat.work.writing, self.queue.rank(seat.work, now)))
+        step = packing.fill(seats)
+        self._operations += packing.operations
+        restoring = any(isinstance(operation, Restore) for operation in self._operations)
+        assert step.parts or restoring or self.idle, "work is waiting and none of it can be decoded"
         return step
 
     def commit(self, step: Step) -> None:
         """The step was decoded."""
         for part in step.parts:
-            if isinstance(part.owner, Prefix):
-                part.owner.decoded += part.tokens
-                continue
-            part.owner.position += part.tokens
-            del part.owner.work.pending[: part.tokens]
-            if part.wave:
-                self._operations.append(Cut(part.owner.sequence, part.owner.position))
+            match part.owner:
+                case Node() as node:
+                    node.decoded += part.tokens
+                case Seat() as seat:
+                    seat.position += part.tokens
+                    del seat.work.pending[: part.tokens]
+                    self.queue.serve(seat.work, part.tokens + (len(part.wave.nodes) if part.wave else 0))
+                    if part.wave:
+                        self._operations.append(Cut(seat.sequence, seat.position))
         self._return_lanes(step)
 
     def abandon(self, step: Step) -> None:
         """The step was not decoded and left no trace."""
         self._return_lanes(step)
 
-    def make_room(self) -> bool:
-        """The memory refused a batch. Give up the idlest prefix or else the youngest request; false when alone."""
+    def forget_tail(self, seat: Seat) -> None:
+        """The request does not stand by the last tokens that were decoded for it."""
+        if seat.work.forgotten:
+            seat.position -= seat.work.forgotten
+            self._operations.append(Cut(seat.sequence, seat.position))
+
+    def make_room(self, now: float) -> bool:
+        """The memory refused a batch. Gives up the least valuable prefix, else the youngest request; false if alone."""
         self._full = True
-        if prefix := self.prefixes.idle():
-            self._evict(prefix)
+        if node := self.tree.least_valuable(now):
+            self._evict(node)
             return True
         if len(self.running) < 2:
             return False
         seat = self.running[-1]
-        self.release(seat)
+        self._leave(seat)
         self._full = True
         seat.work.restart()
-        self.waiting.appendleft(seat.work)
+        self.queue.put_back(seat.work)
         return True
 
     def release(self, seat: Seat) -> None:
         """The request is done or given up: its sequence is free again."""
-        self.running.remove(seat)
-        self._return(seat.sequence)
-        self._full = False
-        if seat.prefix:
-            seat.prefix.users -= 1
-            if not seat.prefix.users and not seat.prefix.ready:
-                self._evict(seat.prefix)
+        self._leave(seat)
+        self.queue.forget(seat.work)
 
     def reset(self) -> list[Work]:
         """Start again from an empty memory; returns the work that was running."""
         lost = [seat.work for seat in self.running]
-        self.running, self.prefixes, self._full = [], PrefixCache(), False
+        for work in lost:
+            self.queue.forget(work)
+        self.running, self.tree, self._full = [], PrefixTree(), False
         self._free = list(range(self.limits.sequences))
         self._operations = [Cut(sequence) for sequence in self._free]
         return lost
@@ -122,95 +139,116 @@ class Scheduler:
     def seats_hit_by(self, step: Step) -> list[Seat]:
         """Running requests that a failed step touched, by themselves or through their prefix."""
         owners = {id(part.owner) for part in step.parts}
-        return [seat for seat in self.running if id(seat) in owners or id(seat.prefix) in owners]
+        return [
+            seat
+            for seat in self.running
+            if id(seat) in owners or (seat.base and any(id(node) in owners for node in seat.base.chain()))
+        ]
 
-    def _admit(self) -> None:
-        while self.waiting and not self._full and len(self.running) < self.limits.running:
-            work = self.waiting[0]
-            if not self._reserve(work):
+    @property
+    def _reserved(self) -> int:
+        """Sequence numbers kept for requests and prefixes: they may need one each before the lanes come back."""
+        return max(0, self.limits.running + self.limits.nodes - len(self.running) - len(self.tree))
+
+    # --- admission
+
+    def _admit(self, now: float) -> None:
+        if self._full or not len(self.queue):
+            return
+        for work in self.queue.in_order(now):
+            if len(self.running) >= self.limits.running:
                 return
-            self.waiting.popleft()
-            self.running.append(self._seat(work))
+            if seat := self._seat(work, now):
+                self.queue.take(work)
+                self.running.append(seat)
+            elif not self.queue.pass_over(work):
+                return
 
-    def _reserve(self, work: Work) -> bool:
-        """Make the cells free that `work` needs, at the cost of idle prefixes other than its own."""
-        shared = work.prompt.shared
-        found = shared in self.prefixes
-        need = len(work.prompt.own) + work.room + (0 if found else len(shared))
-        while self.cells + need > self.limits.cells or (not found and len(self.prefixes) >= self.limits.running):
-            idle = self.prefixes.idle(besides=shared)
-            if idle is None:
+    def _seat(self, work: Work, now: float) -> Seat | None:
+        """A place for `work`, at the cost of idle prefixes other than its own; `None` when there is none."""
+        base, found = self.tree.match(work.prompt[:-1])
+        if base:
+            base.users += 1  # while room is made for the rest
+        fits = self._make_cells(len(work.prompt) - found + work.room, now)
+        if base:
+            base.users -= 1
+        if not fits:
+            return None
+        cached = found
+        on_disk = self._saved.longest(work.prompt[:-1]) if self._saved else 0
+        if on_disk - found >= LEAST_SHARED:
+            base, cached = self._extend(base, found, work.prompt[:on_disk], now, restorable=True)
+        base, start = self._extend(base, cached, work.prompt[: self._shared_part(work)], now)
+        if base:
+            base.users += 1
+            base.use(now)
+        self.tokens_cached += cached
+        work.admitted(start, cached)
+        return Seat(work, self._free.pop(), base, start, start)
+
+    def _shared_part(self, work: Work) -> int:
+        """Tokens at the beginning of the prompt that are, or are said to be, those of other prompts too."""
+        return min(len(work.prompt) - 1, max(work.shared, self._seen.shared(work.prompt)))
+
+    def _extend(
+        self, base: Node | None, at: int, prefix: tuple[int, ...], now: float, *, restorable: bool = False
+    ) -> tuple[Node | None, int]:
+        """A node for the tokens of `prefix` beyond `at`, if they are worth one: the new base and how far it reaches."""
+        if len(prefix) - at < LEAST_SHARED or not self._make_number(base, now):
+            return base, at
+        if base and at < base.end:
+            base = self._split(base, at)
+        node = self.tree.add(base, prefix[at:], self._free.pop())
+        node.restorable = restorable
+        return node, node.end
+
+    def _split(self, node: Node, at: int) -> Node:
+        upper = self.tree.split(node, at, self._free.pop())
+        self._operations.append(Fork(node.sequence, upper.sequence, at))
+        return upper
+
+    def _make_cells(self, need: int, now: float) -> bool:
+        while self.cells + need > self.limits.cells:
+            if (node := self.tree.least_valuable(now)) is None:
                 return False
-            self._evict(idle)
+            self._evict(node)
         return True
 
-    def _seat(self, work: Work) -> Seat:
-        shared = work.prompt.shared
-        prefix = self.prefixes.acquire(shared)
-        work.admitted(cached=prefix is not None)
-        self.tokens_cached += work.tokens_cached
-        if shared and prefix is None:
-            prefix = self.prefixes.add(shared, self._free.pop())
-        return Seat(work, self._free.pop(), prefix, position=len(shared))
+    def _make_number(self, base: Node | None, now: float) -> bool:
+        """Room for two more nodes, without giving up `base`."""
+        if base:
+            base.users += 1
+        try:
+            while len(self.tree) + 2 > self.limits.nodes:
+                if (node := self.tree.least_valuable(now)) is None:
+                    return False
+                self._evict(node)
+            return True
+        finally:
+            if base:
+                base.users -= 1
 
-    def _shares(self) -> Iterator[tuple[Seat | Prefix, int]]:
-        """How many tokens each owner may decode in the next step, at most the step's in total."""
-        needs: Counter[Seat | Prefix] = Counter()
-        for seat in sorted(self.running, key=lambda seat: not seat.work.writing):
-            if seat.prefix and not seat.prefix.ready:
-                needs[seat.prefix] = len(seat.prefix.tokens) - seat.prefix.decoded
-            else:
-                needs[seat] = len(seat.work.pending) + (len(seat.work.wave.nodes) if seat.work.wave else 0)
-        left = self.limits.tokens
-        first: dict[Seat | Prefix, int] = {}
-        for owner, need in needs.items():
-            first[owner] = min(need, left, max(1, self.limits.tokens // 2))
-            left -= first[owner]
-        for owner, need in needs.items():
-            extra = min(need - first[owner], left)
-            left -= extra
-            yield owner, first[owner] + extra
+    # --- leaving
 
-    def _add_prefix(self, step: Step, prefix: Prefix, allowance: int) -> None:
-        tokens = prefix.tokens[prefix.decoded : prefix.decoded + allowance]
-        if tokens:
-            span = Span(tokens, prefix.decoded, (prefix.sequence,), output=False)
-            step.add(Part(prefix, len(tokens), step.rows), [span])
-
-    def _add_seat(self, step: Step, seat: Seat, allowance: int) -> None:
-        pending = seat.work.pending
-        tokens = pending[: allowance if step.rows_left else min(allowance, len(pending) - 1)]
-        last = len(tokens) == len(pending) > 0
-        wave = seat.work.wave if len(tokens) == len(pending) else None
-        if wave and not self._fits(step, wave, allowance - len(tokens), step.rows_left - last):
-            wave = None
-        if not tokens and not wave:
-            return
-        if seat.prefix and not seat.forked:
-            self._operations.append(Fork(seat.prefix.sequence, seat.sequence))
-            seat.forked = True
-        lanes = tuple(self._free.pop() for _ in range(wave.lanes - 1)) if wave else ()
-        self._operations += [Fork(seat.sequence, lane) for lane in lanes]
-        sequences = (seat.sequence, *lanes)
-        spans = [Span(tokens, seat.position, sequences, output=last)] if tokens else []
-        end = seat.position + len(tokens) - 1
-        for node in wave.nodes if wave else ():
-            spans.append(Span((node.token,), end + node.depth, sequences[node.first : node.last], output=True))
-        step.add(Part(seat, len(tokens), step.rows, last, wave, lanes), spans)
-
-    def _fits(self, step: Step, wave: Wave, tokens: int, rows: int) -> bool:
-        # Requests and prefixes come first: they may need a number each before the lanes come back.
-        reserve = 2 * self.limits.running - len(self.running) - len(self.prefixes)
-        return len(wave.nodes) <= min(tokens, rows) and wave.lanes - 1 <= len(self._free) - max(0, reserve)
+    def _leave(self, seat: Seat) -> None:
+        self.running.remove(seat)
+        self._return(seat.sequence)
+        self._full = False
+        if seat.base:
+            seat.base.users -= 1
+            for node in list(seat.base.chain()):
+                if node.users or node.children or node.ready:
+                    break
+                self._evict(node)  # half a prefix that nobody waits for
 
     def _return_lanes(self, step: Step) -> None:
         for part in step.parts:
             for lane in part.lanes:
                 self._return(lane)
 
-    def _evict(self, prefix: Prefix) -> None:
-        self.prefixes.remove(prefix)
-        self._return(prefix.sequence)
+    def _evict(self, node: Node) -> None:
+        self.tree.remove(node)
+        self._return(node.sequence)
 
     def _return(self, sequence: int) -> None:
         self._operations.append(Cut(sequence))

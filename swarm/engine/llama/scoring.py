@@ -11,8 +11,9 @@ token is tagged with all sequences (*lanes*) whose path leads through it, so sib
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +40,31 @@ class Wave:
     lanes: int
 
 
+@dataclass(eq=False, slots=True)
+class Branch:
+    """A node while trees are built: `edges` by token to their places, `children` where an option goes on."""
+
+    id: int
+    token: int
+    depth: int
+    edges: dict[int, int] = field(default_factory=dict)
+    children: dict[int, Branch] = field(default_factory=dict)
+
+
+Lane = tuple[Branch, ...]  # the way to a node, the root left out
+
+
 @dataclass(frozen=True, slots=True)
 class OptionTree:
     """All options of a request. An edge leads from the node `sources[e]` to the token `tokens[e]`."""
 
-    waves: tuple[Wave, ...]
+    waves: tuple[Wave, ...]  # that read all of them
     sources: NDArray[np.intp]  # (edges,)
     tokens: NDArray[np.intp]  # (edges,)
     paths: tuple[NDArray[np.intp], ...]  # for each option its edges
+    branches: tuple[Lane, ...]  # for each option its nodes: all tokens but the last
+    max_lanes: int
+    max_nodes: int
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -56,11 +74,14 @@ class OptionTree:
     @property
     def room(self) -> int:
         """Most tokens that the tree holds in memory at a time."""
-        return max((len(wave.nodes) for wave in self.waves), default=0)
+        n_nodes = len({branch.id for lane in self.branches for branch in lane})
+        return max(min(n_nodes, self.max_nodes), *(len(wave.nodes) for wave in self.waves), 0)
 
-    def scores(self, edges: NDArray[np.float64]) -> tuple[float, ...]:
-        """Summed log-probability of each option from the log-probability of each edge."""
-        return tuple(float(edges[path].sum()) for path in self.paths)
+    def waves_for(self, options: Sequence[int]) -> tuple[Wave, ...]:
+        """Waves that read these options only."""
+        lanes = sorted((self.branches[option] for option in options), key=_depth_first)
+        ends = [lane for lane, after in pairwise([*lanes, ()]) if lane and after[: len(lane)] != lane]
+        return _waves(ends, self.max_lanes, self.max_nodes)
 
 
 def option_tree(options: Sequence[Sequence[int]], max_lanes: int, max_nodes: int) -> OptionTree:
@@ -69,9 +90,11 @@ def option_tree(options: Sequence[Sequence[int]], max_lanes: int, max_nodes: int
     A single option longer than `max_nodes` still makes one wave.
     """
     builder = _Builder()
-    paths = tuple(builder.add(option) for option in options)
-    waves = _waves(list(_lanes(builder.root, ())), max_lanes, max_nodes)
-    return OptionTree(waves, np.array(builder.sources, np.intp), np.array(builder.tokens, np.intp), paths)
+    added = [builder.add(option) for option in options]
+    paths, branches = tuple(path for path, _ in added), tuple(lane for _, lane in added)
+    sources, tokens = np.array(builder.sources, np.intp), np.array(builder.tokens, np.intp)
+    everything = OptionTree((), sources, tokens, paths, branches, max_lanes, max_nodes)
+    return replace(everything, waves=everything.waves_for(range(len(options))))
 
 
 def log_normalisers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -86,55 +109,42 @@ def log_normalisers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return result
 
 
-@dataclass(slots=True)
-class _Branch:
-    """A node while the tree grows; it exists only when an option goes on after its token."""
-
-    id: int
-    token: int
-    depth: int
-    edges: dict[int, int] = field(default_factory=dict)  # token → edge
-    children: dict[int, _Branch] = field(default_factory=dict)  # token → branch
-
-
 class _Builder:
     def __init__(self) -> None:
-        self.root = _Branch(ROOT, ROOT, 0)
+        self.root = Branch(ROOT, ROOT, 0)
         self.sources: list[int] = []
         self.tokens: list[int] = []
         self._branches = 1
 
-    def add(self, option: Sequence[int]) -> NDArray[np.intp]:
-        """The option's edges."""
-        here, path = self.root, []
+    def add(self, option: Sequence[int]) -> tuple[NDArray[np.intp], Lane]:
+        """The option's edges and nodes."""
+        here, path, lane = self.root, [], []
         for index, token in enumerate(option):
             if index:
                 here = self._child(here, option[index - 1])
+                lane.append(here)
             if token not in here.edges:
                 here.edges[token] = len(self.tokens)
                 self.sources.append(here.id)
                 self.tokens.append(token)
             path.append(here.edges[token])
-        return np.array(path, np.intp)
+        return np.array(path, np.intp), tuple(lane)
 
-    def _child(self, branch: _Branch, token: int) -> _Branch:
+    def _child(self, branch: Branch, token: int) -> Branch:
         if token not in branch.children:
-            branch.children[token] = _Branch(self._branches, token, branch.depth + 1)
+            branch.children[token] = Branch(self._branches, token, branch.depth + 1)
             self._branches += 1
         return branch.children[token]
 
 
-def _lanes(branch: _Branch, path: tuple[_Branch, ...]) -> Iterator[tuple[_Branch, ...]]:
-    """Every way from the root to a branch without children, depth first; the root is left out."""
-    if not branch.children and path:
-        yield path
-    for child in branch.children.values():
-        yield from _lanes(child, (*path, child))
+def _depth_first(lane: Lane) -> tuple[int, ...]:
+    """Numbers are given in the order in which branches are made, so siblings are told apart and kept in that order."""
+    return tuple(branch.id for branch in lane)
 
 
-def _waves(lanes: Sequence[tuple[_Branch, ...]], max_lanes: int, max_nodes: int) -> tuple[Wave, ...]:
+def _waves(lanes: Sequence[Lane], max_lanes: int, max_nodes: int) -> tuple[Wave, ...]:
     waves: list[Wave] = []
-    group: list[tuple[_Branch, ...]] = []
+    group: list[Lane] = []
     for lane in lanes:
         size = len({branch.id for path in (*group, lane) for branch in path})
         if group and (len(group) == max_lanes or size > max_nodes):
@@ -144,10 +154,10 @@ def _waves(lanes: Sequence[tuple[_Branch, ...]], max_lanes: int, max_nodes: int)
     return (*waves, _wave(group)) if group else ()
 
 
-def _wave(group: Sequence[tuple[_Branch, ...]]) -> Wave:
+def _wave(group: Sequence[Lane]) -> Wave:
     """Depth first means that the lanes through a node stand side by side."""
     through: dict[int, list[int]] = {}
-    branches: dict[int, _Branch] = {}
+    branches: dict[int, Branch] = {}
     for index, path in enumerate(group):
         for branch in path:
             branches[branch.id] = branch

@@ -5,33 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swarm.engine.llama.prefix import Prefix
+from swarm.engine.llama.prefix import Node
 from swarm.engine.llama.scoring import Wave
 from swarm.engine.llama.work import Work
+
+SPARE_NODES = 8  # of the prefix tree, beyond one for each request that runs
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """`target` sees everything that `source` holds. Free: cells are tagged, not copied."""
+    """`target` sees what `source` holds before position `end`; all of it if `None`. Cells are tagged, not copied."""
 
     source: int
     target: int
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Forget what `sequence` holds from `position` on; from 0, all of it."""
+    """Forget what `sequence` holds from `start` on, up to `end` (excluded); with neither, all of it."""
 
     sequence: int
-    position: int = 0
+    start: int = 0
+    end: int | None = None
 
 
-MemoryOperation = Fork | Cut
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Read the node's whole path from disk into its sequence."""
+
+    node: Node
+
+
+MemoryOperation = Fork | Cut | Restore
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive tokens of the same sequences, the first at `position`. `output`: logits of the last are wanted.
+    """Consecutive tokens of the same sequences, the first at `position`. Logits of the last `outputs` are wanted.
 
     More than one sequence means that they share these tokens: one cell of KV memory, visible to each of them.
     """
@@ -39,7 +50,7 @@ class Span:
     tokens: Sequence[int]
     position: int
     sequences: tuple[int, ...]
-    output: bool
+    outputs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +67,14 @@ class Limits:
     sequences: int
 
     @property
+    def nodes(self) -> int:
+        """Most nodes of the prefix tree, of which each has a sequence."""
+        return self.running + SPARE_NODES
+
+    @property
     def wave_lanes(self) -> int:
         """Most lanes of one wave: what requests and prefixes leave over, shared by two waves at least."""
-        return max(1, (self.sequences - 2 * self.running) // 2)
+        return max(1, (self.sequences - self.running - self.nodes) // 2)
 
     @property
     def wave_nodes(self) -> int:
@@ -68,27 +84,33 @@ class Limits:
 
 @dataclass(eq=False, slots=True)
 class Seat:
-    """The place of a running request: its sequence and how many tokens that holds."""
+    """The place of a running request: its sequence, which begins with `start` tokens of the tree's node `base`."""
 
     work: Work
     sequence: int
-    prefix: Prefix | None
-    position: int
-    forked: bool = False  # the sequence has the prefix's tokens
+    base: Node | None
+    start: int
+    position: int  # tokens that the sequence holds, once it is forked
+    forked: bool = False  # the sequence has the base's tokens
 
     @property
     def cells(self) -> int:
-        return len(self.work.prompt.own) + self.work.room
+        return len(self.work.prompt) - self.start + self.work.room
+
+    @property
+    def lacking(self) -> Node | None:
+        """What has to be decoded of its prefix before the request itself."""
+        return self.base.lacking(self.start) if self.base and not self.forked else None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one owner decodes in a step. Its logits begin at `row`: the last token's if `last`, then the wave's."""
+    """What one owner decodes in a step. Its logits begin at `row`: `heads` of its last tokens, then the wave's."""
 
-    owner: Seat | Prefix
+    owner: Seat | Node
     tokens: int
     row: int
-    last: bool = False
+    heads: int = 0
     wave: Wave | None = None
     lanes: tuple[int, ...] = ()  # borrowed sequences, beyond the owner's own
 
@@ -108,7 +130,7 @@ class Step:
         return sum(len(span.tokens) for span in self.spans)
 
     def add(self, part: Part, spans: Sequence[Span]) -> None:
-        rows = sum(span.output for span in spans)
+        rows = sum(span.outputs for span in spans)
         tokens = sum(len(span.tokens) for span in spans)
         self.rows, self.rows_left, self.tokens_left = self.rows + rows, self.rows_left - rows, self.tokens_left - tokens
         self.spans += spans

@@ -1,31 +1,95 @@
-from swarm.engine.llama.prefix import PrefixCache
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.engine.llama.prefix import Node, PrefixTree
+from swarm.engine.llama.seen import Seen, common
+
+token_lists = st.lists(st.integers(0, 2), min_size=1, max_size=8)
 
 
-def test_the_prefix_used_longest_ago_goes_first() -> None:
-    """Of the prefixes that nobody builds on, the least recently used is offered for eviction."""
-    cache = PrefixCache()
-    for tokens in ((1, 2), (3,), (4,)):
-        cache.add(tokens, sequence=tokens[0]).users = 0
-    again = cache.acquire((1, 2))
-    assert again is not None
-    again.users = 0
-    idle = cache.idle()
-    assert idle is not None and idle.tokens == (3,)
+def grow(tree: PrefixTree, prompt: list[int], numbers: list[int]) -> Node | None:
+    """Put the whole of `prompt` into the tree."""
+    node, at = tree.match(prompt)
+    if node and at < node.end:
+        node = tree.split(node, at, numbers.pop())
+    return tree.add(node, tuple(prompt[at:]), numbers.pop()) if at < len(prompt) else node
 
 
-def test_a_prefix_in_use_is_never_idle() -> None:
-    """A prefix with a user is not offered, and neither is the one that the caller wants to keep."""
-    cache = PrefixCache()
-    cache.add((1,), 0)
-    cache.add((2,), 1).users = 0
-    assert cache.idle(besides=(2,)) is None
+@given(st.lists(token_lists, max_size=12), token_lists)
+def test_a_tree_finds_the_longest_beginning_that_it_holds(prompts: list[list[int]], other: list[int]) -> None:
+    """Whatever was added, a prompt is matched as far as any of the added ones goes along with it."""
+    tree, numbers = PrefixTree(), list(range(99))
+    for prompt in prompts:
+        grow(tree, prompt, numbers)
+    node, at = tree.match(other)
+    assert at == max((common(prompt, other) for prompt in prompts), default=0)
+    assert node is None if at == 0 else list(node.path[:at]) == other[:at]
+    assert tree.cells == len({tuple(prompt[:i]) for prompt in prompts for i in range(1, len(prompt) + 1)})
 
 
-def test_cells_follow_what_is_added_and_removed() -> None:
-    """The cache counts the cells of its prefixes and gives them back."""
-    cache = PrefixCache()
-    prefix = cache.add((1, 2, 3), 0)
-    cache.add((4,), 1)
-    assert cache.cells == 4
-    cache.remove(prefix)
-    assert (cache.cells, len(cache), (1, 2, 3) in cache) == (1, 1, False)
+def test_what_is_missing_is_named_from_the_top() -> None:
+    """A node is decoded after its ancestors, and only when somebody needs more than they hold."""
+    tree = PrefixTree()
+    top = tree.add(None, (1, 2, 3), 0)
+    below = tree.add(top, (4, 5), 1)
+    assert below.lacking(5) is top
+    top.decoded = 3
+    assert below.lacking(5) is below and below.lacking(3) is None
+    below.decoded = 1
+    assert below.lacking(4) is None and below.lacking(5) is below
+    assert below.holder(3) is top and below.holder(4) is below
+
+
+def test_a_half_decoded_node_is_split_without_losing_what_is_there() -> None:
+    """The upper part keeps what was decoded of it, the lower part the rest."""
+    tree = PrefixTree()
+    node = tree.add(None, (1, 2, 3, 4, 5, 6), 0)
+    node.decoded = 4
+    upper = tree.split(node, 2, 1)
+    assert (upper.decoded, node.decoded, node.start, node.path) == (2, 2, 2, (1, 2, 3, 4, 5, 6))
+    assert tree.match([1, 2, 3]) == (node, 3) and tree.match([1, 2]) == (upper, 2)
+
+
+def test_the_least_valuable_leaf_is_offered_first() -> None:
+    """Value is tokens times recent uses; nodes with users or children are never offered."""
+    tree = PrefixTree()
+    often, long, parent = tree.add(None, (1,) * 10, 0), tree.add(None, (2,) * 30, 1), tree.add(None, (3,) * 5, 2)
+    child = tree.add(parent, (4,) * 5, 3)
+    for _ in range(8):
+        often.use(0)
+        child.use(0)
+    long.use(0)
+    assert tree.least_valuable(0) is long
+    long.users = 1
+    assert tree.least_valuable(0) is child
+    child.users = often.users = 1
+    assert tree.least_valuable(0) is None
+
+
+def test_old_uses_count_less() -> None:
+    """A prefix that was used often an hour ago is worth less than one used twice just now."""
+    tree = PrefixTree()
+    old, new = tree.add(None, (1,) * 10, 0), tree.add(None, (2,) * 10, 1)
+    for _ in range(50):
+        old.use(0)
+    new.use(3600)
+    assert tree.least_valuable(3600) is old
+
+
+@given(st.lists(token_lists, min_size=1, max_size=12))
+def test_neighbours_share_the_longest_beginnings(prompts: list[list[int]]) -> None:
+    """What a prompt shares with any other prompt that was seen is what it shares with its neighbours in order."""
+    seen = Seen()
+    for prompt in prompts:
+        seen.add(prompt)
+    for index, prompt in enumerate(prompts):
+        others = prompts[:index] + prompts[index + 1 :]
+        assert seen.shared(prompt) == max((common(prompt, other) for other in others), default=0)
+
+
+def test_old_prompts_are_forgotten() -> None:
+    """Only the last prompts count."""
+    seen = Seen(kept=2)
+    for prompt in ([1, 2, 3], [5], [6]):
+        seen.add(prompt)
+    assert seen.shared([1, 2, 9]) == 0

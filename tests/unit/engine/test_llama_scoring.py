@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.engine.llama.scoring import ROOT, OptionTree, log_normalisers, option_tree
+from swarm.engine.llama.search import Bounds
 
 VOCABULARY = 4
 options_strategy = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=5), min_size=1, max_size=12)
@@ -40,7 +41,8 @@ def test_a_tree_scores_every_option_as_if_it_were_alone(options: list[list[int]]
     """Summed log-probabilities through the tree equal those of each option walked token by token."""
     tree = option_tree(options, lanes, nodes)
     alone = [sum(logprob(tuple(option[:i]), token) for i, token in enumerate(option)) for option in options]
-    assert np.allclose(tree.scores(read(tree)), alone)
+    edges = read(tree)
+    assert np.allclose([edges[path].sum() for path in tree.paths], alone)
     assert tree.lengths == tuple(map(len, options))
 
 
@@ -49,7 +51,7 @@ def test_waves_keep_to_their_limits(options: list[list[int]], lanes: int, nodes:
     """No wave has more lanes or nodes than allowed, whatever the options."""
     tree = option_tree(options, lanes, nodes)
     assert all(wave.lanes <= lanes and len(wave.nodes) <= nodes for wave in tree.waves)
-    assert tree.room == max((len(wave.nodes) for wave in tree.waves), default=0)
+    assert tree.room >= max((len(wave.nodes) for wave in tree.waves), default=0)
 
 
 @given(options_strategy)
@@ -58,6 +60,50 @@ def test_only_tokens_that_something_follows_are_decoded(options: list[list[int]]
     tree = option_tree(options, 99, 99)
     beginnings = {tuple(option[:i]) for option in options for i in range(1, len(option))}
     assert sum(len(wave.nodes) for wave in tree.waves) == len(beginnings)
+
+
+@given(options_strategy, st.integers(1, 4), st.integers(5, 9), st.data())
+def test_waves_for_some_options_read_just_those(
+    options: list[list[int]], lanes: int, nodes: int, data: st.DataObject
+) -> None:
+    """A wave for a choice of options holds their proper beginnings and no others, within the limits."""
+    tree = option_tree(options, lanes, nodes)
+    chosen = data.draw(st.lists(st.sampled_from(range(len(options))), unique=True))
+    waves = tree.waves_for(chosen)
+    wanted = {branch.id for option in chosen for branch in tree.branches[option]}
+    assert {node.id for wave in waves for node in wave.nodes} == wanted
+    assert all(wave.lanes <= lanes and len(wave.nodes) <= min(nodes, tree.room) for wave in waves)
+
+
+@given(
+    options_strategy,
+    st.booleans(),
+    st.lists(st.floats(-3, 3), min_size=12, max_size=12),
+)
+def test_branch_and_bound_finds_the_best_and_the_second(
+    options: list[list[int]], by_length: bool, offsets: list[float]
+) -> None:
+    """Reading only promising options, the two best come out as they do when all are read; bounds bound the others."""
+    tree = option_tree(options, 99, 99)
+    truth = Bounds(tree, *scale(tree, by_length, offsets))
+    truth.learn(read(tree))
+    search = Bounds(tree, *scale(tree, by_length, offsets))
+    known = np.full(len(tree.tokens), np.nan)
+    known[tree.sources == ROOT] = read(tree)[tree.sources == ROOT]
+    search.learn(known)
+    while chosen := search.open():
+        for option in chosen:
+            known[tree.paths[option]] = read(tree)[tree.paths[option]]
+        search.learn(known)
+    first_two = np.sort(truth.scores)[::-1][:2]
+    assert np.allclose(np.sort(search.scores)[::-1][:2], first_two)
+    assert (search.scores >= truth.scores - 1e-9).all()
+    assert np.allclose(search.scores[search.exact], truth.scores[search.exact])
+
+
+def scale(tree: OptionTree, by_length: bool, offsets: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.array(tree.lengths, float)
+    return (1 / lengths if by_length else np.ones_like(lengths)), np.array(offsets[: len(lengths)])
 
 
 def test_options_that_differ_in_their_last_token_need_one_lane() -> None:
