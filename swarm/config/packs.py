@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from protocols.packs import Kind, Pack
-from swarm.config.problems import Finding, KeyPath, did_you_mean, quote
+from swarm.config.problems import Finding, KeyPath, did_you_mean
 from swarm.config.schemas import Validator, properties, schema_problem
 from swarm.config.values import IDENTIFIER
+from swarm.errors import quote
 
 CHECKS = ("in_message",)
 _ONLY_FOR: dict[str, Kind] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swarm.config.problems import quote
+from swarm.errors import quote
 
 
 class Outside(ValueError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from swarm.errors import SwarmFileError
+from swarm.errors import SwarmFileError, quote
 
 KeyPath = tuple[str | int, ...]
 
@@ -27,6 +26,7 @@ _ALSO_CALLED = {
     "ms": "seconds",
     "timeout_s": "timeout",
     "url": "base_url",
+    "lora": "adapter",
     "key": "api_key",
     "prompt": "instructions",
     "threshold": "accept_at",
@@ -81,12 +81,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return f"; did you mean {quote(str(close[0]))}?"
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"; there is {shown}" if names else ""
-
-
-def quote(text: str) -> str:
-    """`text` in single quotes on one line, cut at 60 characters, control characters escaped."""
-    cut = text if len(text) <= 60 else text[:59] + "…"
-    return "'" + json.dumps(cut, ensure_ascii=False)[1:-1].replace('\\"', '"') + "'"
 
 
 def show(value: Any) -> str:

@@ -131,6 +131,16 @@ OutputSchema = Annotated[
 ]
 
 
+def _by_type(value: Any) -> str:
+    return "<text>" if isinstance(value, str) else "<mapping>" if isinstance(value, dict) else "<list>"
+
+
+Adapters = Annotated[
+    Annotated[RelativePath, Tag("<text>")] | Annotated[dict[Text, RelativePath], Field(min_length=1), Tag("<mapping>")],
+    Discriminator(_by_type),
+]
+
+
 class TemplatesPart(Part):
     """Texts of a `generate` specialist; see docs/packs.md."""
 
@@ -172,6 +182,7 @@ class Specialist(PackParts):
     tools: RelativePath | None = None
     tiers: Several[Text] | None = None
     model: Text | None = None
+    adapter: Adapters | None = None
 
 
 class Step(Part):

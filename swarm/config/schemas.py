@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from swarm.config.problems import did_you_mean, quote
+from swarm.config.problems import did_you_mean
+from swarm.errors import quote
 
 Schema = dict[str, Any]
 _MOST_HOPS = 16  # of $ref to $ref

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from swarm.config.problems import Finding, KeyPath, Problem, quote
+from swarm.config.problems import Finding, KeyPath, Problem
 from swarm.config.scalars import NotFinite, Scalar, resolve
 from swarm.config.source import Unreadable
 from swarm.config.syntax import explain
+from swarm.errors import quote
 
 MOST_DEPTH = 32
 MOST_NODES = 20_000

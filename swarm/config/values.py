@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from swarm.config.problems import quote, show
+from swarm.config.problems import show
+from swarm.errors import quote
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -8,6 +8,7 @@ its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +37,8 @@ __all__ = [
     "KvFormat",
     "LanguageModel",
     "Origin",
+    "Predicted",
+    "Predictor",
     "Prompt",
     "Role",
     "ScoreRequest",
@@ -83,3 +86,19 @@ class Embedder(Protocol):
     def count(self, text: str) -> int: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """`probabilities`: (texts, labels), rows adding up to one; `vectors`: (texts, dimension), which they stand on."""
+
+    probabilities: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """An engine that knows a fixed set of labels."""
+
+    async def predict(self, texts: tuple[str, ...]) -> Predicted:
+        """One row of probabilities for each text. Raises `EngineClosed`."""
+        ...

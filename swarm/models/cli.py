@@ -1,8 +1,7 @@
-"""`swarm models list | pull | verify`."""
+"""`swarm models list | pull | verify | tune | tuned`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,34 +15,30 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, Transfe
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from swarm.errors import ModelDamaged, SwarmError
+from swarm.errors import ModelDamaged
+from swarm.models.cli_parts import AsJson, OwnRegistry, opened_store, print_json, said_plainly
 from swarm.models.files import Progress
 from swarm.models.pull import PullSettings, Requantize
-from swarm.models.registry import Registered, Registry
+from swarm.models.registry import Registered
 from swarm.models.store import ModelFiles, ModelStore
-
-OwnRegistry = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--registry", help="A models.yaml of your own, laid over the shipped one. May be given several times."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+from swarm.models.tune_cli import add_tuning
+from swarm.models.tuned import Tune
 
 _STATES = {"here": "[green]here[/]", "missing": "[dim]not here[/]", "damaged": "[red]damaged[/]"}
 
 
-def build(requantize: Requantize | None = None) -> typer.Typer:
-    """The sub-app. `requantize` makes the format that runs best here; without it a model stays as it came."""
-    app = typer.Typer(help="The models on this machine: list, pull, verify.", no_args_is_help=True)
+def build(requantize: Requantize | None = None, tune: Tune | None = None) -> typer.Typer:
+    """The sub-app. `requantize` makes the format that is likely to run best here; without it a model stays as it came.
+    `tune` measures what does; without it there is no such command."""
+    app = typer.Typer(help="The models on this machine: list, pull, verify, tune.", no_args_is_help=True)
 
     @app.command("list")
     def list_(registry: OwnRegistry = None, as_json: AsJson = False) -> None:
         """Show every model of the registry and whether it is on this machine."""
-        with _said_plainly():
-            store = _store(registry)
+        with said_plainly():
+            store = opened_store(registry)
             rows = [_row(store, model) for model in store.registry]
-            _print_json(rows) if as_json else Console().print(_table(rows, store.root))
+            print_json(rows) if as_json else Console().print(_table(rows, store.root))
 
     @app.command()
     def pull(
@@ -52,8 +47,8 @@ def build(requantize: Requantize | None = None) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         """Bring models to this machine, verified; what is here already is left alone."""
-        with _said_plainly():
-            store = _store(registry)
+        with said_plainly():
+            store = opened_store(registry)
             _say_licences(store, names)
             with _bars() as settings:
                 files = store.pull_all(names, PullSettings(settings.on_progress, settings.on_note, requantize))
@@ -66,32 +61,20 @@ def build(requantize: Requantize | None = None) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         """Hash every file again. A damaged one is set aside, and the exit code is 1."""
-        with _said_plainly():
-            store = _store(registry)
+        with said_plainly():
+            store = opened_store(registry)
             names = names or [model.name for model in store.registry if store.state(model.name) != "missing"]
             problems = {name: _verified(store, name) for name in names}
             _show_verified(problems, as_json)
         if any(problems.values()):
             raise typer.Exit(1)
 
+    if tune is not None:
+        add_tuning(app, tune)
     return app
 
 
 app = build()
-
-
-def _store(registry: list[Path] | None) -> ModelStore:
-    return ModelStore(registry=Registry.shipped(*(registry or [])))
-
-
-@contextmanager
-def _said_plainly() -> Iterator[None]:
-    """An error of ours is one red sentence and exit code 1, not a traceback."""
-    try:
-        yield
-    except SwarmError as e:
-        Console(stderr=True).print(f"[red]{escape(str(e))}[/]", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
 
 
 def _row(store: ModelStore, model: Registered) -> dict[str, Any]:
@@ -148,7 +131,7 @@ def _bars() -> Iterator[PullSettings]:
 
 def _show_pulled(models: list[ModelFiles], as_json: bool) -> None:
     if as_json:
-        return _print_json([{"name": m.name, "weights": str(m.weights), "sha256": m.sha256} for m in models])
+        return print_json([{"name": m.name, "weights": str(m.weights), "sha256": m.sha256} for m in models])
     for model in models:
         Console().print(f"[green]{model.name}[/]  {escape(str(model.weights))}", highlight=False, soft_wrap=True)
     return None
@@ -165,17 +148,13 @@ def _verified(store: ModelStore, name: str) -> str | None:
 
 def _show_verified(problems: dict[str, str | None], as_json: bool) -> None:
     if as_json:
-        return _print_json(
+        return print_json(
             [{"name": name, "ok": problem is None, "problem": problem} for name, problem in problems.items()]
         )
     for name, problem in problems.items():
         line = f"[red]{escape(problem)}[/]" if problem else f"[green]{name}[/]  as pulled"
         Console().print(line, highlight=False, soft_wrap=True)
     return None
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 if __name__ == "__main__":

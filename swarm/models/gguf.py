@@ -9,6 +9,7 @@ from pathlib import Path
 from swarm.errors import ModelDamaged
 
 _HEADER = struct.Struct("<4sIQQ")
+HEADER_BYTES = _HEADER.size
 _MOST_TENSORS = 1_000_000
 _MOST_KEYS = 100_000
 # The least a tensor or a key can take: its name's length, then dimension count, one dimension, type and offset, or
@@ -30,7 +31,7 @@ def read_header(path: Path) -> GgufHeader:
     """The header of the GGUF file at `path`; reads 24 bytes.
 
     Raises `ModelDamaged` when the file is foreign, of a version that llama.cpp does not read, or shorter than its own
-    counts need. A cut further in is found by size and hash, not here.
+    counts need. What comes after the header is `gguf_contents`' to check.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER.size)

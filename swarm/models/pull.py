@@ -14,8 +14,9 @@ from swarm.errors import ModelDamaged, ModelError
 from swarm.models.fetch import PARTIAL, FileFetcher, record_of
 from swarm.models.files import OnProgress, Progress, disk_faults_named, sha256_of
 from swarm.models.lock import exclusive
-from swarm.models.manifest import Manifest, read_manifest, write_manifest
+from swarm.models.manifest import FileRecord, Manifest, read_manifest, write_manifest
 from swarm.models.registry import Registered
+from swarm.models.spec import FileEntry
 from swarm.models.wheel import TEMPORARY
 
 
@@ -96,10 +97,15 @@ def _requantize(folder: Path, model: Registered, settings: PullSettings, requant
     except ModelError as e:
         settings.on_note(f"{model.name} stays in the format it came in, which is slower here: {e}")
         return
-    record = record_of(target, entry, sha256_of(target), f"re-quantized from {entry.name}")
-    record = msgspec.structs.replace(record, made_from=original.sha256, format=wanted)
+    record = record_made(target, entry, original, wanted)
     write_manifest(folder, manifest.having(record))
     settings.on_progress(Progress(target.name, record.size, record.size))
+
+
+def record_made(path: Path, entry: FileEntry, original: FileRecord, format: str) -> FileRecord:
+    """What the manifest says of the file at `path`, in which `original` was re-quantized to `format`."""
+    record = record_of(path, entry, sha256_of(path), f"re-quantized from {original.name}")
+    return msgspec.structs.replace(record, made_from=original.sha256, format=format)
 
 
 def requantized_name(name: str, format: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from swarm.config.problems import Finding, KeyPath, did_you_mean, quote
+from swarm.config.problems import Finding, KeyPath, did_you_mean
 from swarm.config.source import Unreadable, decode, read_bytes
 from swarm.config.tree import Tree, parse
-from swarm.errors import ModelError, ModelNotFound
+from swarm.errors import ModelError, ModelNotFound, quote
 from swarm.models.source import parse_source
 from swarm.models.spec import ModelEntry, Parts, RegistryFile
 

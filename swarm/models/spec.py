@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Kind = Literal["gguf", "onnx-embedder"]
-Format = Literal["Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "Q4_K_M", "Q5_K_M", "Q6_K", "F16"]
+Format = Literal["Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "Q4_K_M", "Q5_K_M", "Q6_K", "F16", "BF16"]
 
 
 class _Strict(BaseModel):

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 from swarm.errors import ModelDamaged, ModelError, ModelNotFound
-from swarm.models.files import sha256_of
+from swarm.models.files import disk_faults_named, sha256_of
+from swarm.models.lock import exclusive
 from swarm.models.manifest import FileRecord, Manifest, read_manifest, write_manifest
-from swarm.models.pull import PullSettings, pull_into
+from swarm.models.pull import PullSettings, pull_into, record_made, requantized_name
 from swarm.models.registry import Registered, Registry, shipped_registry
 from swarm.models.spec import Kind
 
 State = Literal["here", "missing", "damaged"]
+
+PUBLISHED = "published"  # the format in which a model came
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,17 @@ class ModelStore:
         self.root = (home or default_home()) / "models"
         self.registry = registry or Registry.shipped()
 
-    def path(self, name: str) -> ModelFiles:
-        """The files of a model that is here.
+    def path(self, name: str, format: str | None = None) -> ModelFiles:
+        """The files of a model that is here, its weights in `format`: `published` as they came, or one of `formats`.
 
+        Without a format it is the one that the registry prefers, as far as it was made.
         A file is taken by its size and modification time as they were when it was hashed; one whose time changed
         (a copied cache) is hashed again. Raises `ModelNotFound` when the model is not in the registry or not here,
         `ModelDamaged` when a file is not what was pulled.
         """
         model = self.registry.get(name)
         manifest = read_manifest(self._folder(name), name)
-        weights = self._preferred(model, manifest)
+        weights = self._preferred(model, manifest) if format is None else self._made(model, manifest, format)
         tokenizer = model.entry.file("tokenizer")
         return ModelFiles(
             name=name,
@@ -68,6 +72,36 @@ class ModelStore:
             chat_format=model.entry.chat_format,
             context=model.entry.context,
         )
+
+    def formats(self, name: str) -> frozenset[str]:
+        """The formats in which the weights are here: `published`, and those made of it. Raises `ModelNotFound`."""
+        model = self.registry.get(name)
+        manifest = read_manifest(self._folder(name), name)
+        original = self._weights(model, manifest)
+        made = (record.format for record in manifest.files if record.format and record.made_from == original.sha256)
+        return frozenset({PUBLISHED, *made})
+
+    def take_in(self, name: str, made: Path, format: str) -> ModelFiles:
+        """Move `made`, the published weights re-quantized to `format`, to the model's files and return them.
+
+        `made` lies on the same file system. Raises `ModelNotFound` when the model is not here, `ModelError` when the
+        folder cannot be written.
+        """
+        model = self.registry.get(name)
+        folder = self._folder(name)
+        entry = model.entry.file("weights")
+        assert entry is not None, "the schema asks for weights"
+        with disk_faults_named(folder), exclusive(folder / ".lock", lambda _: None):
+            manifest = read_manifest(folder, name)
+            original = self._weights(model, manifest)
+            target = folder / requantized_name(original.name, format)
+            os.replace(made, target)
+            write_manifest(folder, manifest.having(record_made(target, entry, original, format)))
+        return self.path(name, format)
+
+    def folder(self, name: str) -> Path:
+        """Where the model's files are. Raises `ModelNotFound` for a name that the registry does not have."""
+        return self._folder(self.registry.get(name).name)
 
     def state(self, name: str) -> State:
         """`here` when `path` would answer, `missing` or `damaged` when it would raise."""
@@ -125,13 +159,27 @@ class ModelStore:
         return self.root / name
 
     def _preferred(self, model: Registered, manifest: Manifest) -> FileRecord:
+        wanted = model.entry.requantize
+        return self._derived(model, manifest, wanted) or self._weights(model, manifest)
+
+    def _made(self, model: Registered, manifest: Manifest, format: str) -> FileRecord:
+        record = self._weights(model, manifest) if format == PUBLISHED else self._derived(model, manifest, format)
+        if record is None:
+            raise ModelNotFound(f"model {model.name!r} is not here in {format}; run `swarm models tune {model.name}`")
+        return record
+
+    def _derived(self, model: Registered, manifest: Manifest, format: str | None) -> FileRecord | None:
+        """The published weights in another format, if they were made of the file that is here now."""
+        original = self._weights(model, manifest)
+        for record in manifest.files:
+            if record.format == format is not None and record.made_from == original.sha256:
+                return record
+        return None
+
+    def _weights(self, model: Registered, manifest: Manifest) -> FileRecord:
         weights = model.entry.file("weights")
         assert weights is not None, "the schema asks for weights"
-        original = self._original(model, manifest, weights.name)
-        for record in manifest.files:
-            if record.format == model.entry.requantize is not None and record.made_from == original.sha256:
-                return record
-        return original
+        return self._original(model, manifest, weights.name)
 
     def _original(self, model: Registered, manifest: Manifest, file: str) -> FileRecord:
         record = manifest.get(file)

@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from protocols.control import ModelSpec
 from protocols.money import Limit, micro_usd
 from protocols.packs import Pack
 from swarm import config
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile
-from swarm.config.problems import Problem, error, quote
+from swarm.config.problems import Problem, error
 from swarm.config.schema import LimitPart, Specialist, Step
-from swarm.errors import SchemaUnsupported
+from swarm.errors import SchemaUnsupported, quote
 from swarm.plan import inputs, models
+from swarm.plan.adapters import AdapterReader
 from swarm.plan.ladder import CAN_USE, why_not
 from swarm.plan.order import in_order
 from swarm.plan.plan import Plan, PlannedStep, Tier
@@ -75,12 +75,15 @@ class _Builder:
         self._all_models = not problems and not any(path[:1] == ("models",) for path in file.broken)
         self.problems = [*file.problems, *problems]
         self._packs: dict[str, Pack] = {}
+        self._adapters: dict[str, AdapterReader] = {}
         for name, specialist in file.spec.specialists.items():
             maker = PackMaker(file, name, specialist, catalogue)
             pack = maker.make()
             self.problems += maker.problems
             if pack is not None:
                 self._packs[name] = pack
+            self._adapters[name] = AdapterReader(file, name, specialist)
+            self._adapters[name].read()
 
     def embedders(self) -> list[Tier]:
         """The embedding models; a small tier chooses its examples with them, whether or not a ladder names one."""
@@ -93,6 +96,7 @@ class _Builder:
             name: self._packs[step.specialist] for name, step in spec.steps.items() if step.specialist in self._packs
         }
         ladders = {name: self._ladder(name, specialist) for name, specialist in spec.specialists.items()}
+        self.problems += [problem for reader in self._adapters.values() for problem in reader.problems]
         planned = []
         for name, step in spec.steps.items():
             bound, problems = inputs.bind(self._file, name, step, packs)
@@ -124,8 +128,9 @@ class _Builder:
             text = f"has no tiers; name who answers, cheapest first (kind {pack.kind} can use {can})"
             self.problems.append(self._file.at(("specialists", name, "tiers"), text))
         known = [(i, self._tiers[tier]) for i, tier in enumerate(named) if tier in self._tiers]
-        self.problems += self._misfits(name, specialist, pack, known, all_known=len(known) == len(named))
-        return tuple(tier for _, tier in known)
+        whole = len(known) == len(named)
+        self.problems += self._misfits(name, specialist, pack, known, all_known=whole)
+        return self._adapters[name].on([tier for _, tier in known], whole=whole)
 
     def _misfits(
         self, name: str, specialist: Specialist, pack: Pack, known: list[tuple[int, Tier]], all_known: bool
@@ -167,7 +172,7 @@ def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
             "name": step.name,
             "specialist": step.specialist,
             "pack": step.pack.content_hash(),
-            "ladder": [_identity(tier.name, tier.kind, tier.model) for tier in step.ladder],
+            "ladder": [_identity(tier) for tier in step.ladder],
             "inputs": {name: [type(binding).__name__, binding] for name, binding in step.inputs.items()},
             "accept_at": step.accept_at,
         }
@@ -177,6 +182,7 @@ def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
-def _identity(name: str, kind: str, model: ModelSpec | None) -> list[Any]:
-    """What of a tier its answers depend on: not its price, its patience or its key."""
-    return [name, kind] + ([model.name, model.base_url, model.context] if model else [])
+def _identity(tier: Tier) -> list[Any]:
+    """What of a tier its answers depend on: not its price, its patience or its key, nor where its adapter lies."""
+    model = [tier.model.name, tier.model.base_url, tier.model.context] if tier.model else []
+    return [tier.name, tier.kind, *model, *([tier.adapter.sha256] if tier.adapter else [])]

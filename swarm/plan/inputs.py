@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from protocols.packs import Pack
 from swarm.config import SwarmFile
-from swarm.config.problems import Problem, did_you_mean, quote
+from swarm.config.problems import Problem, did_you_mean
 from swarm.config.references import INPUT, BadReference, Binding, parse_binding, references
 from swarm.config.schema import Step
 from swarm.config.schemas import path_problem
+from swarm.errors import quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from protocols.control import ModelSpec, TierKind
 from protocols.money import micro_usd
 from swarm.config import SwarmFile
-from swarm.config.problems import Problem, did_you_mean, quote
+from swarm.config.problems import Problem, did_you_mean
 from swarm.config.schema import LocalModel, RemoteModel
 from swarm.config.values import CODE, PERSON
+from swarm.errors import quote
 from swarm.plan.plan import Tier
 
 _KINDS: dict[str, TierKind] = {"gguf": "small", "onnx-embedder": "head"}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 from typing import Literal as OneOf
 
-from protocols.control import ModelSpec, TierKind
+from protocols.control import Adapter, ModelSpec, TierKind
 from protocols.money import Limit
 from protocols.packs import Pack
 from swarm.config.references import INPUT, Binding, Literal, Ref, Text
@@ -33,11 +33,12 @@ class MissingInput(SwarmError):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One way to answer. `model` is `None` for `code` and `person`."""
+    """One way to answer. `model` is `None` for `code` and `person`; `adapter` is a specialist's own for that model."""
 
     name: str
     kind: TierKind
     model: ModelSpec | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)

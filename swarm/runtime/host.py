@@ -23,7 +23,7 @@ from protocols.answers import Answer, Ask, Failed
 from protocols.control import Cancel, Health, HostSpec, Overloaded, Ready
 from protocols.envelope import Envelope
 from protocols.ids import AttemptId
-from swarm.errors import EngineClosed, PromptTooLong, RemoteError, SchemaUnsupported
+from swarm.errors import EngineClosed, EngineCrashed, OutOfTime, PromptTooLong, RemoteError, SchemaUnsupported
 from swarm.runtime.workshop import Workshop
 
 log = structlog.get_logger(__name__)
@@ -182,7 +182,9 @@ def _failure(ask: Ask, error: Exception, unknown: bool) -> Failed:
             return Failed(id=ask.id, reason="too_long", detail=str(error))
         case SchemaUnsupported():
             return Failed(id=ask.id, reason="invalid_output", detail=str(error))
-        case EngineClosed():
+        case OutOfTime():
+            return Failed(id=ask.id, reason="timeout", detail=str(error))
+        case EngineClosed() | EngineCrashed():
             return Failed(id=ask.id, reason="unavailable", detail=str(error), retryable=True)
         case RemoteError():
             return Failed(

@@ -24,7 +24,7 @@ MODELS = "models.yaml"  # a registry of the user's own, beside the swarm file
 
 def planned(file: SwarmFile | str | Path) -> Plan:
     """The plan of a swarm file. Raises `SwarmFileError` with every problem in it."""
-    from swarm.engine.llama.structured import check_schema
+    from swarm.engine.llama.grammar.structured import check_schema
 
     read_in = file if isinstance(file, SwarmFile) else read(Path(file))
     own = read_in.folder / MODELS

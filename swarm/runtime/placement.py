@@ -39,6 +39,9 @@ def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int
     tiers = {name: tuple(t.name for t in ladder if wanted(t)) for name, ladder in ladders.items()}
     tiers = {name: here for name, here in tiers.items() if here}
     models = {t.name: t.model for ladder in ladders.values() for t in ladder if wanted(t) and t.model is not None}
+    adapters = {
+        f"{name}/{t.name}": t.adapter for name, ladder in ladders.items() for t in ladder if wanted(t) and t.adapter
+    }
     if any(model.kind == "small" for model in models.values()):
         models |= {name: model for name, model in plan.models.items() if model.kind == "head"}  # to choose examples
     return HostSpec(
@@ -49,6 +52,7 @@ def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int
         threads=threads,
         mailbox=plan.runtime.mailbox,
         registry=plan.registry,
+        adapters=adapters,
     )
 
 

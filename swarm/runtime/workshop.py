@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
 
 from protocols.answers import Answer, Ask, Failed
-from protocols.control import Calibration, HostSpec, ModelSpec
+from protocols.control import Adapter, Calibration, HostSpec, ModelSpec
 from protocols.packs import Pack
 from swarm.catalogue import Catalogue
 from swarm.dispatch import calibrate
 from swarm.engine.base import Embedder, EngineSpec, LanguageModel
-from swarm.errors import PackError
+from swarm.errors import ModelDamaged, ModelNotFound, PackError
+from swarm.models.files import sha256_of
 from swarm.models.registry import Registry
 from swarm.models.store import ModelFiles, ModelStore, default_home
+from swarm.models.tuned import Setting, opening
 from swarm.runtime.placement import cores
 from swarm.specialists import classify, extract, generate, remote, tool
 from swarm.specialists.base import Answerer
@@ -48,8 +51,7 @@ class Workshop:
         """Load the models, fit the heads, calibrate. Raises `ModelError`, `PackError`, `RemoteError`."""
         workshop = cls(spec, models or _models(spec), FitCache(default_home() / "fits"))
         try:
-            for model in spec.models.values():
-                await workshop._open_model(model)
+            await workshop._open_models()
             for name, pack in spec.packs.items():
                 await workshop._open_specialist(name, pack, spec.tiers[name])
         except BaseException:
@@ -72,6 +74,19 @@ class Workshop:
 
     # --- models
 
+    async def _open_models(self) -> None:
+        """Embedders beside language models; of one kind one after the other, as tiers may share a model."""
+        models = self._spec.models.values()
+        kinds = dict.fromkeys(model.kind for model in models)
+        opening = (self._open_each([m for m in models if m.kind == kind]) for kind in kinds)
+        for problem in await asyncio.gather(*opening, return_exceptions=True):
+            if isinstance(problem, BaseException):
+                raise problem
+
+    async def _open_each(self, models: Collection[ModelSpec]) -> None:
+        for model in models:
+            await self._open_model(model)
+
     async def _open_model(self, model: ModelSpec) -> None:
         match model.kind:
             case "head":
@@ -80,14 +95,26 @@ class Workshop:
                 self._embedder_hash = files.sha256
                 self.model_hashes[model.tier] = files.sha256
             case "small":
-                files = self._models.path(model.name)
+                files, setting = opening(self._models, model.name, self._threads)
                 if str(files.weights) not in self._language:
-                    engine = await asyncio.to_thread(_language_model, files, model, self._threads)
+                    adapters = await asyncio.to_thread(_checked, self._adapters_of(model.name))
+                    engine = await asyncio.to_thread(_language_model, files, model, setting, adapters)
                     self._language[str(files.weights)] = engine
                 self._tiers[model.tier] = self._language[str(files.weights)]
                 self.model_hashes[model.tier] = files.sha256
             case _:
                 pass  # remote models are opened with their specialists; code and person have none
+
+    def _adapter(self, name: str, tier: str) -> Adapter | None:
+        return self._spec.adapters.get(f"{name}/{tier}")
+
+    def _adapters_of(self, model: str) -> set[Adapter]:
+        """Those of all specialists for the model of this name, whatever its tier is called."""
+        tiers = (
+            (name, tier) for name, tiers in self._spec.tiers.items() for tier in tiers if tier in self._spec.models
+        )
+        own = (self._adapter(name, tier) for name, tier in tiers if self._spec.models[tier].name == model)
+        return {adapter for adapter in own if adapter is not None}
 
     # --- specialists
 
@@ -96,7 +123,7 @@ class Workshop:
         for tier in tiers:
             answerer = self._answerer(name, pack, tier, index)
             self._answerers[name, tier] = answerer
-            if (calibration := await self._calibration(pack, tier, tiers, answerer)) is not None:
+            if (calibration := await self._calibration(name, pack, tier, answerer)) is not None:
                 self.calibrations[f"{name}/{tier}"] = calibration
 
     def _kind(self, tier: str) -> str:
@@ -106,6 +133,7 @@ class Workshop:
         return pack.kind in ("classify", "extract") and any(self._kind(t) in ("head", "small") for t in tiers)
 
     def _answerer(self, name: str, pack: Pack, tier: str, index: ExampleIndex | None) -> Answerer:
+        lora = adapter.path if (adapter := self._adapter(name, tier)) else None
         match pack.kind, self._kind(tier):
             case _, "remote":
                 from swarm.engine.remote import RemoteModel
@@ -122,17 +150,17 @@ class Workshop:
                     )
                 heads = [a for (n, _), a in self._answerers.items() if n == name and isinstance(a, classify.Head)]
                 return classify.Chooser(
-                    pack, tier, self._tiers[tier], index, self._embedder, heads[0] if heads else None
+                    pack, tier, self._tiers[tier], index, self._embedder, heads[0] if heads else None, lora
                 )
             case "extract", "code":
                 return extract.Patterns(pack)
             case "extract", "small":
                 assert index is not None
-                return extract.Filler(pack, tier, self._tiers[tier], index, self._embedder)
+                return extract.Filler(pack, tier, self._tiers[tier], index, self._embedder, lora)
             case "generate", "code":
                 return generate.Templates(pack)
             case "generate", "small":
-                return generate.Writer(pack, self._tiers[tier])
+                return generate.Writer(pack, self._tiers[tier], lora)
             case "tool", "code":
                 return tool.Tool(pack, _tools_of(pack))
             case kind, other:
@@ -161,11 +189,12 @@ class Workshop:
         self._fits.keep_arrays(key, {"weights": fit.weights, "bias": fit.bias, "held_out": fit.held_out})
         return fit
 
-    async def _calibration(
-        self, pack: Pack, tier: str, tiers: tuple[str, ...], answerer: Answerer
-    ) -> Calibration | None:
+    async def _calibration(self, name: str, pack: Pack, tier: str, answerer: Answerer) -> Calibration | None:
+        tiers = self._spec.tiers[name]
         below = tiers[: tiers.index(tier)]
         model = self.model_hashes.get(tier, "")
+        if (adapter := self._adapter(name, tier)) is not None:
+            model += f"+{adapter.sha256}"
         key = FitCache.key("calibration", pack.content_hash(), self._kind(tier), model, self._embedder_hash, *below)
         if (kept := self._fits.calibration(key)) is not None:
             if isinstance(answerer, classify.Chooser) and (prior := self._fits.arrays(f"{key}-prior")):
@@ -195,18 +224,39 @@ def _embedder(files: ModelFiles, threads: int) -> Embedder:
     return OnnxEmbedder(files.weights, files.tokenizer, threads)
 
 
-def _language_model(files: ModelFiles, model: ModelSpec, threads: int) -> LanguageModel:
-    from swarm.engine.llama.engine import LlamaEngine
+def _checked(adapters: Collection[Adapter]) -> tuple[str, ...]:
+    """Their paths. Raises `ModelNotFound`, `ModelDamaged` when one is not here as the swarm was loaded with it."""
+    for adapter in adapters:
+        try:
+            here = sha256_of(Path(adapter.path))
+        except OSError as e:
+            raise ModelNotFound(f"adapter {adapter.path} cannot be read here ({e.strerror}); put it there") from None
+        if here != adapter.sha256:
+            raise ModelDamaged(
+                f"adapter {adapter.path} is not the file that the swarm was loaded with; put the same one on every "
+                "machine, or load the swarm again"
+            )
+    return tuple(sorted(adapter.path for adapter in adapters))
+
+
+def _language_model(files: ModelFiles, model: ModelSpec, setting: Setting, adapters: tuple[str, ...]) -> LanguageModel:
+    from swarm.engine.llama.process.process import LlamaProcess
 
     context = max(model.context, 16_384)  # tokens of KV memory, shared by all requests in flight
-    return LlamaEngine.open(
+    return LlamaProcess.open(
         EngineSpec(
             path=str(files.weights),
             chat_format=files.chat_format or "plain",
-            threads=threads,
+            threads=setting.threads,
             context=context,
             sequences=SEQUENCES,
-            gpu_layers=model.gpu_layers,
+            batch=setting.batch,
+            gpu_layers=model.gpu_layers or setting.gpu_layers,
+            flash_attention=setting.flash_attention,
+            kv_format=setting.kv_format,
+            model_hash=files.sha256,
+            prefix_folder=str(default_home() / "prefixes"),
+            adapters=adapters,
         )
     )
 

@@ -13,7 +13,7 @@ import msgspec
 from protocols.answers import Answer, Ask, Failed, Signals
 from protocols.packs import Example, Pack
 from swarm.config.schemas import Validator
-from swarm.engine.base import LanguageModel
+from swarm.engine.base import LanguageModel, Origin
 
 EMBEDDED = 1000  # characters of a text that are embedded; about the 256 tokens of the usual models' window
 
@@ -39,6 +39,11 @@ class Answerer(Protocol):
     async def rehearse(self) -> list[Rehearsed]:
         """Answers to the pack's own examples, each left out of what it is answered from. Empty: nothing to learn."""
         ...
+
+
+def origin(ask: Ask) -> Origin:
+    """For whom an engine works when it works for `ask`."""
+    return Origin(ask.task, ask.specialist, None if ask.left_ms is None else ask.left_ms / 1000)
 
 
 def text_of(pack: Pack, given: Mapping[str, Any]) -> str:

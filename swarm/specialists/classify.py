@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.engine.base import Embedder, LanguageModel, Prompt, ScoreRequest, Turn
+from swarm.engine.head import SoftmaxHead
 from swarm.specialists.base import (
     Rehearsed,
     cut,
     gist,
     mean_bytes,
     n_bytes,
+    origin,
     over_allowance,
     text_allowance,
     text_of,
@@ -50,8 +52,9 @@ class HeadFit:
     bias: NDArray[np.float32]
     held_out: NDArray[np.float32]
 
-    def probabilities(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        return softmax(self.weights @ vector + self.bias)
+    def engine(self, embedder: Embedder) -> SoftmaxHead:
+        """The head as an engine over the embedder whose vectors it was fitted on."""
+        return SoftmaxHead(embedder, self.weights, self.bias)
 
 
 def fit_head(index: ExampleIndex, inverse_regularisation: float = 10.0, folds: int = 5) -> HeadFit:
@@ -95,11 +98,11 @@ class Head:
         self._pack = pack
         self._index = index
         self._fit = fit
-        self._embedder = embedder
+        self._engine = fit.engine(embedder)
 
     async def answer(self, ask: Ask) -> Answer | Failed:
-        (vector,) = await self._embedder.embed((gist(text_of(self._pack, ask.input)),))
-        label, signals = self._judge(self._fit.probabilities(vector), self._index.cosines(vector))
+        predicted = await self._engine.predict((gist(text_of(self._pack, ask.input)),))
+        label, signals = self._judge(predicted.probabilities[0], self._index.cosines(predicted.vectors[0]))
         return Answer(id=ask.id, output={"label": label}, signals=signals)
 
     async def rehearse(self) -> list[Rehearsed]:
@@ -135,14 +138,23 @@ class Chooser:
     """Tier *small*: every label scored by its log-probability after the nearest examples.
 
     Where a cheaper tier gave probabilities for the labels, the two log-probabilities are added: a product of experts.
+    `adapter` is the path of a LoRA that `model` was opened with.
     """
 
     def __init__(
-        self, pack: Pack, tier: str, model: LanguageModel, index: ExampleIndex, embedder: Embedder, head: Head | None
+        self,
+        pack: Pack,
+        tier: str,
+        model: LanguageModel,
+        index: ExampleIndex,
+        embedder: Embedder,
+        head: Head | None,
+        adapter: str | None = None,
     ) -> None:
         self._pack = pack
         self._tier = tier
         self._model = model
+        self._adapter = adapter
         self._index = index
         self._embedder = embedder
         self._head = head
@@ -189,7 +201,8 @@ class Chooser:
         prompt = self._prompt(text_of(self._pack, ask.input), cosines, labels, ask.max_tokens)
         if prompt is None:
             return over_allowance(ask)
-        scored = await self._model.score(ScoreRequest(prompt, tuple(f" {spoken(label)}" for label in labels)))
+        options = tuple(f" {spoken(label)}" for label in labels)
+        scored = await self._model.score(ScoreRequest(prompt, options, adapter=self._adapter, origin=origin(ask)))
         own = np.log(softmax(np.array(scored.logprobs)) + 1e-9)
         return Choice(tuple(labels), own, self._index.similarity(cosines), Usage(tokens_in=scored.tokens_in))
 

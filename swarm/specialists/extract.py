@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.config.schemas import Validator, properties
@@ -20,6 +22,7 @@ from swarm.specialists.base import (
     gist,
     mean_bytes,
     n_bytes,
+    origin,
     over_allowance,
     parse_output,
     text_allowance,
@@ -84,15 +87,25 @@ class Patterns:
 
 
 class Filler:
-    """Tier *small*: JSON constrained by the schema, after the nearest examples."""
+    """Tier *small*: JSON constrained by the schema, after the nearest examples.
+
+    `adapter` is the path of a LoRA that `model` was opened with.
+    """
 
     def __init__(
-        self, pack: Pack, tier: str, model: LanguageModel, index: ExampleIndex, embedder: Embedder | None
+        self,
+        pack: Pack,
+        tier: str,
+        model: LanguageModel,
+        index: ExampleIndex,
+        embedder: Embedder | None,
+        adapter: str | None = None,
     ) -> None:
         self._pack = pack
         self._schema = Validator(pack.output_schema)
         self._tier = tier
         self._model = model
+        self._adapter = adapter
         self._index = index
         self._embedder = embedder
 
@@ -140,7 +153,11 @@ class Filler:
             shots = shots[2:]
         generated = await self._model.generate(
             GenerateRequest(
-                Prompt((system, *shots, question), shared=1), self._pack.max_tokens, schema=self._pack.output_schema
+                Prompt((system, *shots, question), shared=1),
+                self._pack.max_tokens,
+                schema=self._pack.output_schema,
+                adapter=self._adapter,
+                origin=origin(ask),
             )
         )
         return self._judge(ask, text, generated)
@@ -149,23 +166,21 @@ class Filler:
         return sum(self._model.count(t.text) + MARKUP for t in turns) + self._pack.max_tokens <= ask.max_tokens
 
     def _judge(self, ask: Ask, text: str, generated: Generated) -> Answer | Failed:
+        """The answer, or why there is none.
+
+        A text that was cut is JSON of the schema, yet its last value stops where the room ended and what follows it
+        was made up: that is no answer. Its signals are kept, as they tell how sure the model was before.
+        """
         usage = Usage(tokens_in=generated.tokens_in, tokens_out=generated.tokens_out)
-        logprobs = generated.logprobs or (0.0,)
         output = parse_output(self._schema, generated.text)
-        signals = Signals(mean_logprob=sum(logprobs) / len(logprobs), min_logprob=min(logprobs))
+        signals = Signals(mean_logprob=generated.mean_logprob, min_logprob=generated.min_logprob)
         if generated.finish == "length" or isinstance(output, str):
             detail = output if isinstance(output, str) else ""
             if generated.finish == "length":
                 detail = f"no end within {self._pack.max_tokens} tokens; raise max_tokens of pack {self._pack.name!r}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage, signals=signals)
-        return Answer(
-            id=ask.id,
-            output=output,
-            usage=usage,
-            signals=Signals(
-                mean_logprob=signals.mean_logprob,
-                min_logprob=signals.min_logprob,
-                agreement=agreement(output, ask.earlier[-1].output) if ask.earlier else None,
-                checks_failed=failed_checks(self._pack, output, text),
-            ),
+        agreed = agreement(output, ask.earlier[-1].output) if ask.earlier else None
+        checked = msgspec.structs.replace(
+            signals, agreement=agreed, checks_failed=failed_checks(self._pack, output, text)
         )
+        return Answer(id=ask.id, output=output, usage=usage, signals=checked)

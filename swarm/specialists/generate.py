@@ -10,7 +10,7 @@ from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.config.schemas import Validator
 from swarm.engine.base import GenerateRequest, LanguageModel, Prompt, Turn
-from swarm.specialists.base import Rehearsed, cut, n_bytes, over_allowance, text_allowance, text_of
+from swarm.specialists.base import Rehearsed, cut, n_bytes, origin, over_allowance, text_allowance, text_of
 
 TEXT_TOKENS = 400
 _PLACE = re.compile(r"\{\{|\}\}|\{(?P<name>[a-z_][a-z0-9_.]*)(?:\|(?P<fallback>[^{}]*))?\}", re.IGNORECASE)
@@ -59,12 +59,13 @@ class Templates:
 
 
 class Writer:
-    """Tier *small*: free text by the pack's instructions."""
+    """Tier *small*: free text by the pack's instructions. `adapter`: path of a LoRA that `model` was opened with."""
 
-    def __init__(self, pack: Pack, model: LanguageModel) -> None:
+    def __init__(self, pack: Pack, model: LanguageModel, adapter: str | None = None) -> None:
         self._pack = pack
         self._schema = Validator(pack.output_schema)
         self._model = model
+        self._adapter = adapter
 
     async def answer(self, ask: Ask) -> Answer | Failed:
         known = _known(self._pack, ask.input)
@@ -73,8 +74,9 @@ class Writer:
             return over_allowance(ask)
         message = cut(text_of(self._pack, ask.input), self._model, min(room, TEXT_TOKENS))
         turns = (Turn("system", self._pack.instructions.strip()), Turn("user", f"{known}\nMessage: {message}"))
+        prompt = Prompt(turns, shared=1)
         generated = await self._model.generate(
-            GenerateRequest(Prompt(turns, shared=1), self._pack.max_tokens, stop=("\n\n",))
+            GenerateRequest(prompt, self._pack.max_tokens, stop=("\n\n",), adapter=self._adapter, origin=origin(ask))
         )
         logprobs = generated.logprobs or (0.0,)
         usage = Usage(tokens_in=generated.tokens_in, tokens_out=generated.tokens_out)

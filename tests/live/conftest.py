@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from tiny_gguf import write_tiny_model
 
 # Ray's nodes and drivers agree on a token of these tests' own; set before anything imports ray.
 os.environ["RAY_AUTH_MODE"] = "token"
@@ -31,3 +32,9 @@ def smollm2_path() -> str:
 def gemma_path() -> str:
     """Gemma 3 270M."""
     return _pulled("gemma-3-270m", "*.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of half a megabyte that writes nonsense, for what does not depend on the answers."""
+    return str(write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from samples import BODIES, RECORDS, envelope, record_bytes
+from samples import BODIES, ENGINE, RECORDS, envelope, record_bytes
 
-from protocols import codec
+from protocols import codec, engine
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -19,6 +19,7 @@ GOLDEN = Path(__file__).with_name("golden.json")
 def main() -> None:
     lines = {f"message {name}": codec.encode([envelope(name)]).hex() for name in BODIES}
     lines |= {f"record {name}": record_bytes(name).hex() for name in RECORDS}
+    lines |= {f"engine {name}": engine.frame(message).hex() for name, message in ENGINE.items()}
     GOLDEN.write_text(json.dumps(lines, indent=0) + "\n")
 
 

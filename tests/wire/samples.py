@@ -6,14 +6,25 @@ from typing import Any
 
 import msgspec
 
-from protocols import events
+from protocols import engine, events
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
-from protocols.control import Calibration, Cancel, Health, HostSpec, ModelSpec, Overloaded, Ready
+from protocols.control import Adapter, Calibration, Cancel, Health, HostSpec, ModelSpec, Overloaded, Ready
 from protocols.envelope import Envelope, Message
 from protocols.money import Amount, Limit
 from protocols.packs import Example, Pack, Templates
 from protocols.records import Attempt, Balance, RunRecord
 from protocols.tasks import Result, StepResult, Task, Why
+from protocols.work import (
+    EngineSpec,
+    EngineStatistics,
+    Generated,
+    GenerateRequest,
+    Origin,
+    Prompt,
+    Scored,
+    ScoreRequest,
+    Turn,
+)
 
 SIGNALS = Signals(
     p=0.75, margin=0.5, entropy=0.25, mean_logprob=-0.5, min_logprob=-2.0, similarity=0.625, agreement=1.0,
@@ -61,7 +72,7 @@ BODIES: dict[str, Message] = {
     "overloaded, bare": Overloaded(id="a-1", host="host-0"),
     "host_spec": HostSpec(
         host="host-0", packs={"s": PACK}, tiers={"s": ("head", "remote")}, models={"remote": MODEL}, threads=2,
-        mailbox=9, registry="models.yaml",
+        mailbox=9, registry="models.yaml", adapters={"s/small": Adapter(path="/a.gguf", sha256="ef" * 32)},
     ),
     "host_spec, bare": HostSpec(host="host-0", packs={}, tiers={}, models={}),
     "ready": Ready(
@@ -93,6 +104,61 @@ RECORDS: dict[str, Any] = {
     ),
     "step.ended": events.StepEnded(task="t-1", step="intent", status="failed", reason="r"),
     "task.finished": events.TaskFinished(task="t-1", result=Result(task="t-1", status="done")),
+}  # fmt: skip
+
+PROMPT = Prompt((Turn("system", "Choose."), Turn("assistant", "Yes?"), Turn("user", "Größe?")), "Label:", 2)
+ORIGIN = Origin("t-1", "intent", 1.5)
+SCORE = ScoreRequest(
+    PROMPT,
+    (" fees", " none"),
+    need="best",
+    by_length=True,
+    prior=Prompt((Turn("user", ""),)),
+    prior_share=0.25,
+    offsets=(0.5, -0.5),
+    adapter="/a.gguf",
+    origin=ORIGIN,
+)
+WRITE = GenerateRequest(
+    PROMPT,
+    40,
+    schema={"type": "object", "maxProperties": 2},
+    regex="a+",
+    stop=("\n",),
+    temperature=0.5,
+    seed=7,
+    draft=False,
+    adapter="/a.gguf",
+    origin=ORIGIN,
+)
+WRITTEN = Generated("é", "length", 9, 2, 7, (-0.5, -1.25), {"label": -0.5}, 4, 3)
+
+ENGINE: dict[str, engine.ToEngine | engine.FromEngine] = {
+    "open": engine.OpenEngine(
+        EngineSpec(
+            "/m.gguf", "chatml", threads=2, context=2048, sequences=16, batch=128, gpu_layers=3, flash_attention=False,
+            kv_format="q8_0", model_hash="ab" * 32, prefix_folder="/p", adapters=("/a.gguf",),
+        )
+    ),
+    "open, bare": engine.OpenEngine(EngineSpec("/m.gguf")),
+    "score": engine.Score(1, SCORE),
+    "score, bare": engine.Score(1, ScoreRequest(Prompt((Turn("user", "?"),)), (" a",))),
+    "generate": engine.Generate(2, WRITE),
+    "generate, bare": engine.Generate(2, GenerateRequest(Prompt((Turn("user", "?"),)), 1)),
+    "candidates": engine.Candidates(3, WRITE, 8),
+    "drop": engine.Drop(3),
+    "close": engine.CloseEngine(),
+    "opened": engine.Opened(),
+    "score_done": engine.ScoreDone(1, Scored((-0.5, -2.0), (1, 3), 9, 7, (-0.5, -1.0), (True, False))),
+    "score_done, bare": engine.ScoreDone(1, Scored((-0.5,), (1,), 9, 7)),
+    "generate_done": engine.GenerateDone(2, WRITTEN),
+    "generate_done, bare": engine.GenerateDone(2, Generated("", "stop", 1, 1, 0, ())),
+    "candidates_done": engine.CandidatesDone(3, (WRITTEN, WRITTEN)),
+    "refused": engine.Refused("prompt_too_long", "shorten it", 1),
+    "refused, bare": engine.Refused("model_damaged", "pull it again"),
+    "statistics": engine.Statistics(EngineStatistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)),
+    "logged": engine.Logged("warning", "engine.slow", {"cells": "7"}),
+    "logged, bare": engine.Logged("error", "engine.step.broken"),
 }  # fmt: skip
 
 

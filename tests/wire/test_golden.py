@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from samples import BODIES, RECORDS, envelope, record_bytes
+from samples import BODIES, ENGINE, RECORDS, envelope, record_bytes
 
-from protocols import codec, events
+from protocols import codec, engine, events
 from protocols.envelope import WIRE_VERSION, Message
 
 GOLDEN: dict[str, str] = json.loads(Path(__file__).with_name("golden.json").read_text())
@@ -24,7 +24,9 @@ def test_every_type_has_a_sample() -> None:
     """No message, record or event can be added without golden bytes."""
     assert {type(body) for body in BODIES.values()} == set(get_args(Message))
     assert set(get_args(events.Event)) <= {type(record) for record in RECORDS.values()}
-    assert set(GOLDEN) == {f"message {name}" for name in BODIES} | {f"record {name}" for name in RECORDS}
+    assert {type(message) for message in ENGINE.values()} == {*get_args(engine.ToEngine), *get_args(engine.FromEngine)}
+    samples = {"message": BODIES, "record": RECORDS, "engine": ENGINE}
+    assert set(GOLDEN) == {f"{kind} {name}" for kind, named in samples.items() for name in named}
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -40,6 +42,22 @@ def test_a_record_is_these_bytes(name: str) -> None:
     record = RECORDS[name]
     assert record_bytes(name) == golden(f"record {name}")
     assert msgspec.msgpack.decode(golden(f"record {name}"), type=type(record)) == record
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_a_frame_to_or_from_an_engine_is_these_bytes(name: str) -> None:
+    """Encoding gives the golden frame, and reading it the message."""
+    assert engine.frame(ENGINE[name]) == golden(f"engine {name}")
+    (body,) = engine.Frames().feed(golden(f"engine {name}"))
+    assert _read(name, body) == ENGINE[name]
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_unknown_fields_of_frames_are_ignored(name: str) -> None:
+    """A host and an engine's process may differ by what they know to say."""
+    (body,) = engine.Frames().feed(golden(f"engine {name}"))
+    more = msgspec.msgpack.encode(_with_more(msgspec.msgpack.decode(body)))
+    assert _read(name, more) == ENGINE[name]
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -73,9 +91,14 @@ def test_one_newer_envelope_refuses_the_whole_batch() -> None:
         codec.decode(msgspec.msgpack.encode([plain, plain | {"v": WIRE_VERSION + 1}]))
 
 
+def _read(name: str, body: bytes) -> engine.ToEngine | engine.FromEngine:
+    to_engine = isinstance(ENGINE[name], engine.ToEngine)
+    return engine.read_to_engine(body) if to_engine else engine.read_from_engine(body)
+
+
 # Dictionaries that hold what users named: more keys in them would be more data, not unknown fields.
 FREE = {"input", "output", "options", "packs", "tiers", "models", "calibrations", "weights", "labels", "patterns"}
-FREE |= {"output_schema", "choose", "steps", "signals", "budget_left", "about"}
+FREE |= {"schema", "fields", "output_schema", "choose", "steps", "signals", "budget_left", "about", "adapters"}
 
 
 def _with_more(value: Any, key: str = "") -> Any:
@@ -91,4 +114,4 @@ def _with_more(value: Any, key: str = "") -> Any:
 
 
 def _is_struct(key: str) -> bool:
-    return key in {"packs", "models", "calibrations", "steps"}
+    return key in {"packs", "models", "calibrations", "steps", "adapters"}

@@ -1,16 +1,19 @@
-"""Whatever comes in is envelopes or a `WireError`, and nothing large or deep is looked into first."""
+"""Whatever comes in is messages or a typed error, and nothing large or deep is looked into first."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BODIES, envelope
+from samples import BODIES, ENGINE, envelope
 
-from protocols import codec
+from protocols import codec, engine
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
 from protocols.envelope import Envelope
+from protocols.work import GenerateRequest, Prompt, Turn
 
 GOOD = [codec.encode([envelope(name)]) for name in BODIES]
 BATCH = codec.encode([envelope(name) for name in BODIES])
@@ -138,3 +141,49 @@ def test_a_message_with_a_wrong_type_inside_is_refused() -> None:
     plain["body"]["id"] = 7
     with pytest.raises(codec.WireError, match=r"Expected `str`, got `int`.*body\.id"):
         codec.decode(msgspec.msgpack.encode([plain]))
+
+
+STREAM = b"".join(map(engine.frame, ENGINE.values()))
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_frames_may_come_in_any_pieces(cuts: list[int]) -> None:
+    """However the pipe cuts the stream, the same messages come out, in order."""
+    frames, bodies = engine.Frames(), []
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
+        bodies += frames.feed(STREAM[start:end])
+    assert bodies == [engine.frame(message)[8:] for message in ENGINE.values()]
+
+
+@given(st.binary(min_size=4, max_size=300))
+def test_what_is_no_frame_is_refused_at_its_head(noise: bytes) -> None:
+    """Noise in the pipe is found by its first bytes; nobody waits for a length that it happens to name."""
+    if not noise.startswith(b"eng1"):
+        with pytest.raises(engine.FrameError, match="a frame begins with"):
+            engine.Frames().feed(noise + bytes(4))
+
+
+def test_a_frame_that_is_too_large_is_refused_before_it_has_come() -> None:
+    """The length is checked when it is read, and when a message is written."""
+    with pytest.raises(engine.FrameError, match="4,294,967,295 bytes is over the limit"):
+        engine.Frames().feed(b"eng1" + b"\xff" * 4)
+    with pytest.raises(engine.FrameTooLarge):
+        engine.frame(engine.Refused("engine", "x" * engine.MAX_FRAME_BYTES))
+
+
+@given(st.sampled_from([*ENGINE.values()]), st.integers(0, 10_000), st.integers(1, 255))
+def test_damaged_frames_are_refused_or_understood(message: engine.FromEngine, place: int, flip: int) -> None:
+    """A body with a flipped byte raises nothing but `FrameError`, on either side."""
+    body = bytearray(engine.frame(message)[8:])
+    body[place % len(body)] ^= flip
+    for read in (engine.read_to_engine, engine.read_from_engine):
+        with suppress(engine.FrameError):
+            read(bytes(body))
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**64, object()])
+def test_a_request_that_messagepack_cannot_carry_is_a_frame_error(value: object) -> None:
+    """Half a surrogate pair, too large a number or a foreign object in a schema is refused when it is sent."""
+    request = GenerateRequest(Prompt((Turn("user", "?"),)), 1, schema={"const": value})
+    with pytest.raises(engine.FrameError, match="cannot be written"):
+        engine.frame(engine.Generate(1, request))

@@ -21,7 +21,9 @@ from swarm.engine.base import (
     ScoreRequest,
 )
 from swarm.engine.llama.context import Context
+from swarm.engine.llama.drafting import Acceptance
 from swarm.engine.llama.generate_work import GenerateWork
+from swarm.engine.llama.grammar.structured import Grammars, Matcher
 from swarm.engine.llama.lane import Lane
 from swarm.engine.llama.loop import EngineLoop, Reply
 from swarm.engine.llama.model import Model
@@ -29,11 +31,12 @@ from swarm.engine.llama.saved import SavedPrefixes
 from swarm.engine.llama.score_work import ScoreWork
 from swarm.engine.llama.scoring import OptionTree, option_tree
 from swarm.engine.llama.step import Limits
-from swarm.engine.llama.structured import Grammars, Matcher
 from swarm.engine.llama.work import Work
 from swarm.errors import PromptTooLong
 
 _MAX_RUNNING = 96  # llama.cpp has 256 sequences: two for each request leave a quarter for the lanes of options
+_ADAPTER_SHARE = 4  # an adapter's context has this part of the main one's cells,
+_ADAPTER_CELLS = 2048  # but no fewer than these
 _KEPT_TREES = 256
 _KEPT_PRIORS = 256
 
@@ -45,16 +48,17 @@ class LlamaEngine:
         self._model = model
         self._spec = spec
         self._grammars = Grammars(model)
+        self._acceptance = Acceptance()
         self._limits = _limits(context, spec)
-        self._longest = min(self._limits.cells, model.n_trained)
+        self._folders = {adapter: _prefix_folder(spec, adapter) for adapter in (None, *spec.adapters)}
         self._tree = lru_cache(_KEPT_TREES)(self._make_tree)
         self._priors: dict[ScoreRequest, asyncio.Future[Scored]] = {}
-        lane = Lane(context, self._limits, spec.path, _saved(spec, None))
+        lane = Lane(context, self._limits, spec.path, self._saved(None))
         self._loop = EngineLoop(lane, self._open_lane, spec.path)
 
     @classmethod
     def open(cls, spec: EngineSpec) -> LlamaEngine:
-        """Load the model and start the engine's thread.
+        """Load the model and its adapters, and start the engine's thread.
 
         Raises `ModelNotFound`, `ModelDamaged`, `ModelError` (chat format), `EngineError` (memory), and `ValueError`
         for a spec that no engine could have.
@@ -62,6 +66,8 @@ class LlamaEngine:
         _check(spec)
         model = Model.load(spec)
         try:
+            for adapter in spec.adapters:
+                model.adapter(adapter)  # before any context: llama.cpp plans a graph's size with the adapters it knows
             return cls(model, Context(model, spec), spec)
         except BaseException:
             model.close()
@@ -72,14 +78,14 @@ class LlamaEngine:
 
         `ValueError` for a request that makes no sense (no options, offsets for other options, an unknown adapter).
         """
-        tree = self._tree(request.options)
+        tree = self._tree(request.options, request.measure == "constrained")
         if request.offsets and len(request.offsets) != len(request.options):
             raise ValueError(f"{len(request.offsets)} offsets for {len(request.options)} options; give one for each")
         offsets = request.offsets or (0.0,) * len(request.options)
         if request.prior is not None:
             prior = await self._prior(request, request.prior)
             offsets = tuple(own - request.prior_share * score for own, score in zip(offsets, prior.ranked, strict=True))
-        tokens, shared = self._fitting(request.prompt, tree.room)
+        tokens, shared = self._fitting(request, tree.room)
         work = ScoreWork(tokens, tree, request, offsets, shared=shared)
         result: Scored = await self._run(work, request.adapter)
         return result
@@ -94,9 +100,9 @@ class LlamaEngine:
             raise ValueError(f"max_tokens is {request.max_tokens}; it must be 1 or more")
         if request.schema is not None and request.regex is not None:
             raise ValueError("a request has a schema and a regex; set one of them")
-        tokens, shared = self._fitting(request.prompt, request.max_tokens)
+        tokens, shared = self._fitting(request, request.max_tokens)
         matcher = await self._matcher(request)
-        work = GenerateWork(self._model, tokens, request, matcher, shared=shared)
+        work = GenerateWork(self._model, tokens, request, matcher, shared=shared, acceptance=self._acceptance)
         result: Generated | None = work.finished()  # a constraint may leave no choice at all
         return result or await self._run(work, request.adapter)
 
@@ -135,15 +141,20 @@ class LlamaEngine:
             raise
 
     def _open_lane(self, adapter: str) -> Lane:
-        """A context in which `adapter` applies, over the same weights."""
-        context = Context(self._model, self._spec, adapter)
-        return Lane(
-            context, _limits(context, self._spec), f"{self._spec.path} + {adapter}", _saved(self._spec, adapter)
-        )
+        """A context in which `adapter` applies, over the same weights.
+
+        It is smaller than the main one: llama.cpp writes zeros to all of its KV memory at once, so every cell is
+        resident whether it is used or not, and a swarm may have many adapters of which few work at a time.
+        """
+        spec = msgspec.structs.replace(self._spec, context=_cells(self._spec, adapter))
+        context = Context(self._model, spec, adapter)
+        return Lane(context, _limits(context, spec), f"{spec.path} + {adapter}", self._saved(adapter))
 
     async def _prior(self, request: ScoreRequest, prompt: Prompt) -> Scored:
         """How the options score after the content-free prompt: computed once for all requests that name it."""
-        key = ScoreRequest(prompt, request.options, by_length=request.by_length, adapter=request.adapter)
+        key = ScoreRequest(
+            prompt, request.options, measure=request.measure, by_length=request.by_length, adapter=request.adapter
+        )
         if key not in self._priors:
             while len(self._priors) >= _KEPT_PRIORS:
                 del self._priors[next(iter(self._priors))]
@@ -159,19 +170,25 @@ class LlamaEngine:
             return None
         return await asyncio.to_thread(self._grammars.matcher, request)
 
-    def _fitting(self, prompt: Prompt, room: int) -> tuple[list[int], int]:
+    def _saved(self, adapter: str | None) -> SavedPrefixes | None:
+        folder = self._folders[adapter]
+        return None if folder is None else SavedPrefixes(folder)
+
+    def _fitting(self, request: ScoreRequest | GenerateRequest, room: int) -> tuple[list[int], int]:
         """The prompt's tokens and how many of them are its shared turns, if they fit with `room` tokens of answer."""
-        shared, own = self._model.render(prompt)
+        shared, own = self._model.render(request.prompt)
         if not shared and not own:
             raise ValueError("the prompt is empty; give it at least one turn with text")
-        if len(shared) + len(own) + room > self._longest:
+        longest = min(_cells(self._spec, request.adapter), self._model.n_trained)
+        if len(shared) + len(own) + room > longest:
             raise PromptTooLong(
-                f"prompt of {len(shared) + len(own)} tokens and {room} for its answer: the limit is {self._longest}; "
+                f"prompt of {len(shared) + len(own)} tokens and {room} for its answer: the limit is {longest}"
+                f"{' with an adapter' if request.adapter else ''}; "
                 "shorten the input, or raise `context` if the model was trained for more"
             )
         return [*shared, *own], len(shared)
 
-    def _make_tree(self, options: tuple[str, ...]) -> OptionTree:
+    def _make_tree(self, options: tuple[str, ...], constrained: bool) -> OptionTree:
         if not options:
             raise ValueError("there are no options to score; give at least one")
         tokens = [self._model.tokenise(option) for option in options]
@@ -182,7 +199,7 @@ class LlamaEngine:
             raise PromptTooLong(
                 f"an option of {longest} tokens: the limit is {self._limits.wave_nodes}; shorten it or raise `batch`"
             )
-        return option_tree(tokens, self._limits.wave_lanes, self._limits.wave_nodes)
+        return option_tree(tokens, self._limits.wave_lanes, self._limits.wave_nodes, constrained=constrained)
 
 
 def _limits(context: Context, spec: EngineSpec) -> Limits:
@@ -195,8 +212,13 @@ def _limits(context: Context, spec: EngineSpec) -> Limits:
     )
 
 
-def _saved(spec: EngineSpec, adapter: str | None) -> SavedPrefixes | None:
-    """Prefixes on disk, in a folder named after everything that decoded tokens depend on."""
+def _cells(spec: EngineSpec, adapter: str | None) -> int:
+    """Tokens of KV memory for the work of one adapter, or for that without any."""
+    return spec.context if adapter is None else min(spec.context, max(spec.context // _ADAPTER_SHARE, _ADAPTER_CELLS))
+
+
+def _prefix_folder(spec: EngineSpec, adapter: str | None) -> Path | None:
+    """Where prefixes are kept on disk: a folder named after everything that decoded tokens depend on."""
     if spec.prefix_folder is None:
         return None
     parts = [
@@ -206,9 +228,7 @@ def _saved(spec: EngineSpec, adapter: str | None) -> SavedPrefixes | None:
         str(spec.flash_attention),
         llama_cpp.__version__,
     ]
-    return SavedPrefixes(
-        Path(spec.prefix_folder) / hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-    )
+    return Path(spec.prefix_folder) / hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def _fingerprint(path: str) -> str:

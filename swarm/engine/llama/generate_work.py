@@ -8,9 +8,9 @@ from itertools import takewhile
 from typing import Literal, Protocol
 
 from swarm.engine.base import Generated, GenerateRequest
-from swarm.engine.llama.drafting import LONGEST, Acceptance, Lookup
-from swarm.engine.llama.fields import field_means
-from swarm.engine.llama.matcher import Matcher
+from swarm.engine.llama.drafting import Acceptance, Lookup
+from swarm.engine.llama.grammar.fields import field_means
+from swarm.engine.llama.grammar.matcher import Matcher
 from swarm.engine.llama.sampling import Row, Sampler
 from swarm.engine.llama.scoring import Wave
 from swarm.engine.llama.work import Result, Rows, Work
@@ -56,6 +56,7 @@ class GenerateWork(Work):
         self._acceptance = acceptance if request.draft else None
         self._lookup: Lookup | None = None
         self._draft: list[int] = []  # the last of `pending`
+        self._alike = 0  # what the draft was found by
         self._drafted = self._accepted = 0
         if matcher is not None:
             self._write(matcher.forced())
@@ -83,9 +84,10 @@ class GenerateWork(Work):
         if not len(heads):
             return None
         draft, self._draft, self.wanted = self._draft, [], 1
-        kept = 0
+        kept = choices = 0
         while True:
             written = self._choose(heads[kept])
+            choices += 1
             agreed = _n_alike(written, draft[kept:])
             kept += agreed
             result = self.finished()
@@ -94,7 +96,7 @@ class GenerateWork(Work):
         self.pending += written[agreed:]
         self.forgotten = len(draft) - kept
         if draft:
-            self._learn(len(draft), kept)
+            self._learn(len(draft), kept, saved=choices - 1)
         return result
 
     def finished(self) -> Generated | None:
@@ -125,20 +127,24 @@ class GenerateWork(Work):
 
     def _guess(self, companions: int) -> list[int]:
         """What may come next, if a draft pays: nothing that the grammar forbids, and never up to the last token."""
-        if self._acceptance is None or not self._acceptance.pays(self.origin.specialist, companions):
+        if self._acceptance is None:
             return []
         if self._lookup is None:
             self._lookup = Lookup(self._vocabulary.piece, self.prompt)
         self._lookup.extend(self._tokens[len(self._lookup) - len(self.prompt) :])
-        guess = self._lookup.guess(min(LONGEST, self._max_tokens - len(self._tokens) - 1))
-        draft = list(takewhile(lambda token: not self._vocabulary.is_end(token), guess))
+        guess = self._lookup.guess(self._max_tokens - len(self._tokens) - 1)
+        if guess is None or not self._acceptance.pays(self.origin.specialist, guess.alike, companions):
+            return []
+        self._alike = guess.alike
+        draft = list(takewhile(lambda token: not self._vocabulary.is_end(token), guess.tokens))
         return draft[: self._matcher.valid(draft)] if self._matcher and draft else draft
 
-    def _learn(self, drafted: int, accepted: int) -> None:
+    def _learn(self, drafted: int, accepted: int, saved: int) -> None:
+        assert self._lookup is not None and self._acceptance is not None, "only these make drafts"
         self._drafted += drafted
         self._accepted += accepted
-        if self._acceptance is not None:
-            self._acceptance.record(self.origin.specialist, drafted, accepted)
+        self._lookup.checked(drafted, accepted)
+        self._acceptance.record(self.origin.specialist, self._alike, saved, drafted - accepted)
 
     def _write(self, tokens: Sequence[int]) -> None:
         taken = tokens[: self._max_tokens - len(self._tokens)]

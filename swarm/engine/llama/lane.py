@@ -114,9 +114,9 @@ class Lane:
 
     def _absorb(self, seat: Seat, part: Part, rows: NDArray[np.float32]) -> None:
         first = part.row + part.heads
-        n_nodes = len(part.wave.nodes) if part.wave else 0
+        n_read = part.wave.rows if part.wave else 0
         try:
-            result = seat.work.absorb(rows[part.row : first], part.wave, rows[first : first + n_nodes])
+            result = seat.work.absorb(rows[part.row : first], part.wave, rows[first : first + n_read])
         except Exception as error:
             self._fail([seat], error)
             return

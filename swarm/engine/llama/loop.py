@@ -14,7 +14,7 @@ import structlog
 from swarm.engine.base import EngineStatistics, Generated
 from swarm.engine.llama.lane import Lane
 from swarm.engine.llama.work import Result, Work
-from swarm.errors import EngineClosed, OutOfTime, SwarmError
+from swarm.errors import EngineClosed, EngineError, OutOfTime, SwarmError
 
 log = structlog.get_logger(__name__)
 
@@ -142,8 +142,10 @@ class EngineLoop:
             assert adapter is not None
             try:
                 self._lanes[adapter] = self._open_lane(adapter)
-            except SwarmError as error:
-                self._replies.pop(work).send(error)
+            except Exception as error:  # the engine goes on without this adapter
+                log.warning("engine.adapter.failed", engine=self._name, adapter=adapter, error=str(error))
+                unexpected = EngineError(f"adapter {adapter} cannot be used ({error!r}); report this as a bug")
+                self._replies.pop(work).send(error if isinstance(error, SwarmError) else unexpected)
                 return
             self._turns.append(self._lanes[adapter])
         self._lanes[adapter].scheduler.add(work, now)
@@ -161,7 +163,7 @@ class EngineLoop:
 
     def _next_lane(self) -> Lane:
         """Lanes with work take turns."""
-        for _ in self._turns:
+        for _ in range(len(self._turns)):
             self._turns.rotate(-1)
             if not self._turns[0].idle:
                 break

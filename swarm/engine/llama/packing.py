@@ -92,7 +92,9 @@ class Packing:
         spans = [Span(tokens, seat.position, sequences, heads)] if tokens else []
         end = seat.position + len(tokens) - 1
         for node in wave.nodes if wave else ():
-            spans.append(Span((node.token,), end + node.depth, sequences[node.first : node.last], outputs=1))
+            spans.append(
+                Span((node.token,), end + node.depth, sequences[node.first : node.last], outputs=int(node.read))
+            )
         step.add(Part(seat, len(tokens), step.rows, heads, wave, lanes), spans)
 
     def _fork_base(self, seat: Seat) -> None:
@@ -101,4 +103,4 @@ class Packing:
         seat.forked = True
 
     def _fits(self, wave: Wave, tokens: int, rows: int) -> bool:
-        return len(wave.nodes) <= min(tokens, rows) and wave.lanes - 1 <= len(self._free) - self._reserved
+        return len(wave.nodes) <= tokens and wave.rows <= rows and wave.lanes - 1 <= len(self._free) - self._reserved

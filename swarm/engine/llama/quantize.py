@@ -22,16 +22,17 @@ _FILE_TYPES = {
     "Q5_K_M": 17,
     "Q6_K": 18,
     "IQ4_NL": 25,
+    "BF16": 32,
 }
 _REASON_CHARS = 400
 
 
-def requantize(src: Path, dst: Path, format: str) -> None:
+def requantize(src: Path, dst: Path, format: str, within_s: float | None = None) -> None:
     """Write the GGUF file `src` to `dst` in `format`; `dst` appears whole or not at all.
 
     A file that is quantized already loses a little more (Q4_1 to Q8_0 loses nothing that shows). Takes about one
-    second for 100 MB. Raises `ModelError` for an unknown format or when llama.cpp fails, crashes or runs out of disk,
-    `ModelDamaged` when `src` is no GGUF file.
+    second for 100 MB. Raises `ModelError` for an unknown format or when llama.cpp fails, crashes, runs out of disk
+    or takes longer than `within_s` seconds, `ModelDamaged` when `src` is no GGUF file.
     """
     if format not in _FILE_TYPES:
         raise ModelError(f"cannot re-quantize {src.name} to {format!r}; formats: {', '.join(_FILE_TYPES)}")
@@ -41,11 +42,15 @@ def requantize(src: Path, dst: Path, format: str) -> None:
     # The child finds this package wherever the parent found it, installed or not.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        child = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        child = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=within_s
+        )
         if child.returncode != 0:
             raise ModelError(f"re-quantizing {src.name} to {format} failed: {_reason(child)}")
         _sound(partial)
         os.replace(partial, dst)
+    except subprocess.TimeoutExpired as e:
+        raise ModelError(f"re-quantizing {src.name} to {format} took longer than {e.timeout:.0f} seconds") from None
     finally:
         partial.unlink(missing_ok=True)
 

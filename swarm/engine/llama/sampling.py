@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Row = NDArray[np.float32]  # logits, shape (vocabulary,)
 _WORD = 32  # bits; masks are whole words of these
+_BLOCK = 512
 _SEED_BITS = (1 << 64) - 1
 
 
@@ -38,6 +39,10 @@ class Mask:
         spread = np.unpackbits(words[used].view(np.uint8), bitorder="little").reshape(-1, _WORD)
         at, bit = np.nonzero(spread)
         return used[at] * _WORD + bit
+
+    def spread(self, size: int) -> NDArray[np.bool_]:
+        """Shape (size,): is this token allowed?"""
+        return np.unpackbits(np.frombuffer(self._bits, np.uint8), bitorder="little", count=size).view(np.bool_)
 
     @property
     def is_choice(self) -> bool:
@@ -72,14 +77,28 @@ class Sampler:
         return Sampled(token, float(logits[token]) - _log_normaliser(logits, float(logits[likeliest])))
 
     def _draw(self, logits: Row, position: int, allowed: Mask | None) -> int:
-        values = logits if allowed is None else logits[allowed.tokens]
+        values = logits if allowed is None else np.where(allowed.spread(len(logits)), logits, -np.inf)
         weights = values - values.max()
-        weights /= np.float32(self._temperature)
-        cumulated = np.cumsum(np.exp(weights, out=weights), dtype=np.float64)
+        weights *= np.float32(1 / self._temperature)
+        np.exp(weights, out=weights)
         random = np.random.Generator(np.random.Philox(key=np.array([self._seed, position], np.uint64)))
-        at = int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right"))
-        at = min(at, len(values) - 1)  # the product may be rounded up to the sum
-        return at if allowed is None else int(allowed.tokens[at])
+        return _place(weights, random.random())
+
+
+def _place(weights: Row, share: float) -> int:
+    """The first place up to which the weights sum to more than `share` (0 ≤ share < 1) of their total.
+
+    Whole blocks are summed first: a running sum over a large vocabulary takes longer than all the rest.
+    """
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
+    sought = min(share * sums[-1], np.nextafter(sums[-1], 0))  # the product may be rounded up
+    block = int(np.searchsorted(sums, sought, side="right"))
+    start = block * _BLOCK
+    inside = np.cumsum(weights[start : start + _BLOCK], dtype=np.float64) + (sums[block - 1] if block else 0.0)
+    at = start + int(np.searchsorted(inside, sought, side="right"))
+    if at < start + len(inside) and weights[at]:
+        return at
+    return start + int(np.flatnonzero(weights[start : start + _BLOCK])[-1])  # the sums were rounded differently
 
 
 def _log_normaliser(logits: Row, top: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from swarm.engine.base import Scored, ScoreRequest
-from swarm.engine.llama.scoring import ROOT, OptionTree, Wave, log_normalisers
+from swarm.engine.llama.scoring import ROOT, OptionTree, Wave
 from swarm.engine.llama.search import Bounds
 from swarm.engine.llama.work import Result, Rows, Work
 
@@ -30,7 +30,7 @@ class ScoreWork(Work):
         lengths = np.array(tree.lengths, np.float64)
         weights = 1 / lengths if request.by_length else np.ones_like(lengths)
         self._bounds = Bounds(tree, weights, np.array(offsets or np.zeros_like(lengths), np.float64))
-        self._edges = np.full(len(tree.tokens), np.nan)
+        self._edges = tree.known.copy()
         self._waves = () if self._searching else tree.waves
         self._waves_done = 0
         self._root_read = False
@@ -49,10 +49,10 @@ class ScoreWork(Work):
 
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
         if len(heads):
-            self._read([ROOT], heads)
+            self._tree.read([ROOT], heads, self._edges)
             self._root_read = True
         if wave is not None:
-            self._read([node.id for node in wave.nodes], rows)
+            self._tree.read([node.id for node in wave.nodes if node.read], rows, self._edges)
             self._waves_done += 1
             self.tokens_in += len(wave.nodes)
         if self.pending or self.wave:
@@ -73,12 +73,3 @@ class ScoreWork(Work):
             scores=tuple(bounds.scores.tolist()),
             exact=tuple(bounds.exact.tolist()),
         )
-
-    def _read(self, nodes: Sequence[int], rows: Rows) -> None:
-        """The log-probabilities of all edges that start at `nodes`, whose logits are `rows`."""
-        row_of = np.full(int(max(self._tree.sources.max(), *nodes)) + 1, len(rows))
-        row_of[list(nodes)] = np.arange(len(rows))
-        row = row_of[self._tree.sources]
-        edges = np.flatnonzero(row < len(rows))
-        row = row[edges]
-        self._edges[edges] = rows[row, self._tree.tokens[edges]] - log_normalisers(rows)[row]

@@ -7,6 +7,9 @@ token is tagged with all sequences (*lanes*) whose path leads through it, so sib
     prompt ─┬─ " card" ─┬─ "_lost"                     decoded: " card", "_arrival" (lane 0), " top" (lane 1)
             │           └─ "_arrival" ── "_late"       read:    an edge's probability from the node before it
             └─ " top" ──── "_up"
+
+Where options are weighed as constrained decoding would draw them, a token without a sibling is certain. Then only nodes
+at which options part are read, and nothing is decoded behind the last of them: of the tree above just " card".
 """
 
 from __future__ import annotations
@@ -23,13 +26,17 @@ ROOT = 0  # the node before the options: the prompt's last token
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A token to be decoded, `depth` tokens after the prompt's last, for the lanes `first` up to `last` (excluded)."""
+    """A token to be decoded, `depth` tokens after the prompt's last, for the lanes `first` up to `last` (excluded).
+
+    `read`: its logits are wanted.
+    """
 
     id: int
     token: int
     depth: int
     first: int
     last: int
+    read: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,11 @@ class Wave:
 
     nodes: tuple[Node, ...]
     lanes: int
+
+    @property
+    def rows(self) -> int:
+        """How many of its nodes are read."""
+        return sum(node.read for node in self.nodes)
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +74,9 @@ class OptionTree:
     sources: NDArray[np.intp]  # (edges,)
     tokens: NDArray[np.intp]  # (edges,)
     paths: tuple[NDArray[np.intp], ...]  # for each option its edges
-    branches: tuple[Lane, ...]  # for each option its nodes: all tokens but the last
+    branches: tuple[Lane, ...]  # for each option the nodes that have to be decoded for it
+    known: NDArray[np.float64]  # (edges,): log-probability where it is certain, else NaN
+    constrained: bool
     max_lanes: int
     max_nodes: int
 
@@ -81,19 +95,45 @@ class OptionTree:
         """Waves that read these options only."""
         lanes = sorted((self.branches[option] for option in options), key=_depth_first)
         ends = [lane for lane, after in pairwise([*lanes, ()]) if lane and after[: len(lane)] != lane]
-        return _waves(ends, self.max_lanes, self.max_nodes)
+        return _waves(ends, self.max_lanes, self.max_nodes, self.constrained)
+
+    def read(self, nodes: Sequence[int], rows: NDArray[np.float32], edges: NDArray[np.float64]) -> None:
+        """Fill in the log-probability of all edges that start at `nodes`, whose logits are `rows`.
+
+        `rows`: shape (nodes, vocabulary); `edges`: shape (edges,), changed in place.
+        """
+        row_of = np.full(int(max(self.sources.max(), *nodes)) + 1, len(rows))
+        row_of[list(nodes)] = np.arange(len(rows))
+        row = row_of[self.sources]
+        found = np.flatnonzero(row < len(rows))
+        row = row[found]
+        logits = rows[row, self.tokens[found]].astype(np.float64)
+        if self.constrained:  # the siblings share all of the probability
+            normalisers = np.full(len(rows), -np.inf)
+            np.logaddexp.at(normalisers, row, logits)
+        else:
+            normalisers = log_normalisers(rows)
+        edges[found] = logits - normalisers[row]
 
 
-def option_tree(options: Sequence[Sequence[int]], max_lanes: int, max_nodes: int) -> OptionTree:
+def option_tree(
+    options: Sequence[Sequence[int]], max_lanes: int, max_nodes: int, *, constrained: bool = False
+) -> OptionTree:
     """The tree of `options` (token lists, none empty), in waves of at most `max_lanes` lanes and `max_nodes` tokens.
 
-    A single option longer than `max_nodes` still makes one wave.
+    A single option longer than `max_nodes` still makes one wave. `constrained`: probabilities are shares among the
+    tokens that some option allows; an option that ends where another goes on cannot be told from it there.
     """
     builder = _Builder()
     added = [builder.add(option) for option in options]
     paths, branches = tuple(path for path, _ in added), tuple(lane for _, lane in added)
     sources, tokens = np.array(builder.sources, np.intp), np.array(builder.tokens, np.intp)
-    everything = OptionTree((), sources, tokens, paths, branches, max_lanes, max_nodes)
+    known = np.full(len(tokens), np.nan)
+    if constrained:
+        siblings = np.bincount(sources)[sources]
+        known[siblings == 1] = 0.0
+        branches = tuple(map(_up_to_the_last_fork, branches))
+    everything = OptionTree((), sources, tokens, paths, branches, known, constrained, max_lanes, max_nodes)
     return replace(everything, waves=everything.waves_for(range(len(options))))
 
 
@@ -142,19 +182,24 @@ def _depth_first(lane: Lane) -> tuple[int, ...]:
     return tuple(branch.id for branch in lane)
 
 
-def _waves(lanes: Sequence[Lane], max_lanes: int, max_nodes: int) -> tuple[Wave, ...]:
+def _up_to_the_last_fork(lane: Lane) -> Lane:
+    forks = [place for place, branch in enumerate(lane, start=1) if len(branch.edges) > 1]
+    return lane[: forks[-1]] if forks else ()
+
+
+def _waves(lanes: Sequence[Lane], max_lanes: int, max_nodes: int, constrained: bool) -> tuple[Wave, ...]:
     waves: list[Wave] = []
     group: list[Lane] = []
     for lane in lanes:
         size = len({branch.id for path in (*group, lane) for branch in path})
         if group and (len(group) == max_lanes or size > max_nodes):
-            waves.append(_wave(group))
+            waves.append(_wave(group, constrained))
             group = []
         group.append(lane)
-    return (*waves, _wave(group)) if group else ()
+    return (*waves, _wave(group, constrained)) if group else ()
 
 
-def _wave(group: Sequence[Lane]) -> Wave:
+def _wave(group: Sequence[Lane], constrained: bool) -> Wave:
     """Depth first means that the lanes through a node stand side by side."""
     through: dict[int, list[int]] = {}
     branches: dict[int, Branch] = {}
@@ -162,5 +207,8 @@ def _wave(group: Sequence[Lane]) -> Wave:
         for branch in path:
             branches[branch.id] = branch
             through.setdefault(branch.id, []).append(index)
-    nodes = (Node(b.id, b.token, b.depth, through[b.id][0], through[b.id][-1] + 1) for b in branches.values())
+    nodes = (
+        Node(b.id, b.token, b.depth, through[b.id][0], through[b.id][-1] + 1, not constrained or len(b.edges) > 1)
+        for b in branches.values()
+    )
     return Wave(tuple(nodes), len(group))

@@ -64,5 +64,5 @@ class Work(ABC):
         """What was decoded, and the result when that was the last of it. Sets `forgotten`.
 
         `heads`: logits of the last `wanted` pending tokens, or no rows when not all of `pending` was decoded; `rows`:
-        logits of the wave's nodes. Both live until the next decode.
+        logits of the wave's nodes that are read. Both live until the next decode.
         """

@@ -40,6 +40,7 @@ def test_it_accepts_the_swarms_that_are_shipped(name: str) -> None:
         *("unknown_key_step", "budget_dollars_key", "budget_cents", "literal_api_key", "memory_units", "wrong_kind"),
         *("schema_version", "empty_tiers", "no_steps", "accept_at_out_of_range", "key_without_value", "bad_tier_name"),
         *("reserved_tier", "reserved_step", "wrong_type_labels", "remote_without_address"),
+        *("adapter_wrong_type", "adapter_empty"),
     ],
 )
 def test_it_refuses_what_is_wrong_in_itself(name: str) -> None:

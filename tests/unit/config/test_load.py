@@ -9,10 +9,10 @@ import pytest
 
 from swarm import config
 from swarm.config import EnvRef
-from swarm.config.problems import MOST_PROBLEMS, did_you_mean, quote
+from swarm.config.problems import MOST_PROBLEMS, did_you_mean
 from swarm.config.scalars import NotFinite, resolve
 from swarm.config.schema import LocalModel, RemoteModel
-from swarm.errors import SwarmFileError
+from swarm.errors import SwarmFileError, quote
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = [path for path in sorted(CONFIGS.glob("*.yaml")) if "schema: swarm/" in path.read_text(encoding="utf-8")]

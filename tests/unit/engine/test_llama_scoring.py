@@ -19,20 +19,31 @@ def logprob(path: tuple[int, ...], token: int) -> float:
     return float(logits[token] - np.log(np.exp(logits).sum()))
 
 
+def constrained_logprob(path: tuple[int, ...], token: int, options: list[list[int]]) -> float:
+    """Of the tokens that some option allows after `path`, the share of `token`."""
+    allowed = {
+        option[len(path)] for option in options if len(option) > len(path) and tuple(option[: len(path)]) == path
+    }
+    logits = row(path).astype(np.float64)
+    return float(logits[token] - np.log(np.exp(logits[sorted(allowed)]).sum()))
+
+
 def read(tree: OptionTree) -> np.ndarray:
     """The edges' log-probabilities as an engine reads them: from the prompt's row and from each decoded node's."""
-    edges = np.full(len(tree.tokens), np.nan)
-    seen: dict[int, tuple[int, ...]] = {ROOT: ()}
+    edges = tree.known.copy()
+    tree.read([ROOT], row(())[None], edges)
     for wave in tree.waves:
         lanes: list[tuple[int, ...]] = [()] * wave.lanes
+        seen: dict[int, tuple[int, ...]] = {}
         for node in wave.nodes:
             for lane in range(node.first, node.last):
                 assert len(lanes[lane]) == node.depth - 1  # parents come first, positions have no holes
                 lanes[lane] = (*lanes[lane], node.token)
             assert len({lanes[lane] for lane in range(node.first, node.last)}) == 1
-            seen[node.id] = lanes[node.first]
-    for edge, (source, token) in enumerate(zip(tree.sources, tree.tokens, strict=True)):
-        edges[edge] = logprob(seen[int(source)], int(token))
+            if node.read:
+                seen[node.id] = lanes[node.first]
+        if seen:
+            tree.read(list(seen), np.array([row(path) for path in seen.values()]), edges)
     return edges
 
 
@@ -44,6 +55,27 @@ def test_a_tree_scores_every_option_as_if_it_were_alone(options: list[list[int]]
     edges = read(tree)
     assert np.allclose([edges[path].sum() for path in tree.paths], alone)
     assert tree.lengths == tuple(map(len, options))
+
+
+@given(options_strategy, st.integers(1, 4), st.integers(5, 9))
+def test_a_constrained_tree_scores_options_as_a_grammar_would_draw_them(
+    options: list[list[int]], lanes: int, nodes: int
+) -> None:
+    """Each token's share among the tokens that some option allows; what has no alternative is certain."""
+    tree = option_tree(options, lanes, nodes, constrained=True)
+    alone = [
+        sum(constrained_logprob(tuple(option[:i]), token, options) for i, token in enumerate(option))
+        for option in options
+    ]
+    edges = read(tree)
+    assert np.allclose([edges[path].sum() for path in tree.paths], alone)
+
+
+def test_behind_the_last_fork_nothing_is_decoded() -> None:
+    """A constrained tree decodes up to where options part, and reads only there."""
+    tree = option_tree([[1, 2, 3, 0], [1, 2, 0, 3], [2, 1, 1]], 9, 9, constrained=True)
+    (wave,) = tree.waves
+    assert [(node.token, node.read) for node in wave.nodes] == [(1, False), (2, True)]
 
 
 @given(options_strategy, st.integers(1, 4), st.integers(5, 9))
@@ -75,20 +107,16 @@ def test_waves_for_some_options_read_just_those(
     assert all(wave.lanes <= lanes and len(wave.nodes) <= min(nodes, tree.room) for wave in waves)
 
 
-@given(
-    options_strategy,
-    st.booleans(),
-    st.lists(st.floats(-3, 3), min_size=12, max_size=12),
-)
+@given(options_strategy, st.booleans(), st.booleans(), st.lists(st.floats(-3, 3), min_size=12, max_size=12))
 def test_branch_and_bound_finds_the_best_and_the_second(
-    options: list[list[int]], by_length: bool, offsets: list[float]
+    options: list[list[int]], constrained: bool, by_length: bool, offsets: list[float]
 ) -> None:
     """Reading only promising options, the two best come out as they do when all are read; bounds bound the others."""
-    tree = option_tree(options, 99, 99)
+    tree = option_tree(options, 99, 99, constrained=constrained)
     truth = Bounds(tree, *scale(tree, by_length, offsets))
     truth.learn(read(tree))
     search = Bounds(tree, *scale(tree, by_length, offsets))
-    known = np.full(len(tree.tokens), np.nan)
+    known = tree.known.copy()
     known[tree.sources == ROOT] = read(tree)[tree.sources == ROOT]
     search.learn(known)
     while chosen := search.open():

@@ -1,81 +1,200 @@
+import json
+from typing import Any
+
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama_writing import NO_ROWS, Bytes, random_model, request, run, saying
 
-from swarm.engine.base import Generated, GenerateRequest, Prompt, Turn
-from swarm.engine.llama.scoring import option_tree
-from swarm.engine.llama.work import GenerateWork, PromptTokens, ScoreWork
+from swarm.engine.llama.drafting import Acceptance, Lookup
+from swarm.engine.llama.generate_work import GenerateWork
+from swarm.engine.llama.grammar.fields import field_means
+from swarm.errors import SchemaUnsupported
 
-PROMPT = PromptTokens((), (1, 2, 3))
-EMPTY = np.empty((0, 256), np.float32)
-
-
-class Bytes:
-    """A vocabulary whose tokens are bytes, and 0 the end."""
-
-    def is_end(self, token: int) -> bool:
-        return token == 0
-
-    def piece(self, token: int) -> bytes:
-        return bytes([token])
-
-
-def write(text: bytes, max_tokens: int = 99, stop: tuple[str, ...] = ()) -> tuple[Generated, int]:
-    """What comes out of a model that says `text`, and how many steps it took."""
-    request = GenerateRequest(Prompt((Turn("user", ""),)), max_tokens, stop=stop)
-    work = GenerateWork(Bytes(), PROMPT, request, None)
-    for step, token in enumerate(text + b"\0", 1):
-        work.pending.clear()
-        logits = np.zeros(256, np.float32)
-        logits[token] = 9
-        result = work.absorb(logits, None, EMPTY)
-        if result is not None:
-            assert isinstance(result, Generated)
-            return result, step
-    raise AssertionError("the end token did not end it")
+ORDER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer"},
+        "note": {"type": ["string", "null"]},
+        "code": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]+$"},
+    },
+    "required": ["n", "note", "code"],
+    "additionalProperties": False,
+}
+SHORTEST = b'{"n": 0, "note": "", "code": "AA-0"}'
 
 
 def test_the_end_token_ends_the_text_and_is_not_part_of_it() -> None:
     """A generation stops at the model's end token, which is neither text nor counted."""
-    result, _ = write(b"yes")
+    result, _ = run(request(), saying(b"yes"))
     assert (result.text, result.finish, result.tokens_out, len(result.logprobs)) == ("yes", "stop", 3, 3)
 
 
 def test_a_stop_string_ends_the_text_at_its_first_byte() -> None:
     """The text ends before the stop string, though that was spread over several tokens."""
-    result, steps = write(b"one\n\ntwo", stop=("\n\n", "zzz"))
+    result, steps = run(request(stop=("\n\n", "zzz")), saying(b"one\n\ntwo"))
     assert (result.text, result.finish, steps) == ("one", "stop", 5)
 
 
 def test_too_long_a_text_is_cut_and_says_so() -> None:
     """At `max_tokens` the text is cut and `finish` is `length`."""
-    result, _ = write(b"abcdef", max_tokens=4)
-    assert (result.text, result.finish) == ("abcd", "length")
+    result, _ = run(request(4), saying(b"abcdef"))
+    assert (result.text, result.finish, result.tokens_out) == ("abcd", "length", 4)
 
 
 def test_a_character_spread_over_tokens_is_whole_or_left_out() -> None:
     """Multi-byte characters are put together from several tokens; one cut in its middle is left out."""
-    assert write("größe €".encode())[0].text == "größe €"
-    assert write("a€".encode(), max_tokens=3)[0].text == "a"
+    assert run(request(), saying("größe €".encode()))[0].text == "größe €"
+    assert run(request(3), saying("a€".encode()))[0].text == "a"
 
 
 def test_a_restarted_generation_keeps_what_it_wrote() -> None:
     """Work that lost its place in memory decodes its prompt and its own text again, and goes on from there."""
-    work = GenerateWork(Bytes(), PROMPT, GenerateRequest(Prompt((Turn("user", ""),)), 9), None)
+    work = GenerateWork(Bytes(), (1, 2, 3), request(9), None, acceptance=Acceptance())
     work.pending.clear()
-    work.absorb(np.eye(256, dtype=np.float32)[65], None, EMPTY)
-    assert (work.pending, work.writing) == ([65], True)
+    work.absorb(saying(b"A")([])[None, :], None, NO_ROWS)
+    work.prepare(0)
+    assert (work.pending[:1], work.writing) == ([65], True)
     work.restart()
-    assert (work.pending, work.writing) == ([1, 2, 3, 65], False)
+    work.admitted(prefix=1, cached=1)
+    assert (work.pending, work.writing, work.wanted, work.tokens_in) == ([2, 3, 65], False, 1, 2)
 
 
-def test_scoring_ends_only_after_its_last_wave() -> None:
-    """A tree of two waves gives its scores when both were decoded, and counts their tokens."""
-    tree = option_tree([[1, 2], [3, 4]], max_lanes=1, max_nodes=4)
-    work = ScoreWork(PROMPT, tree)
-    work.admitted(cached=False)
+def test_forced_tokens_are_written_without_a_step() -> None:
+    """What a schema leaves no choice about costs no step and has no log-probability."""
+    result, steps = run(request(schema=ORDER), saying(b'{"n": 7, "note": null, "code": "XY-1"}'))
+    assert json.loads(result.text) == {"n": 7, "note": None, "code": "XY-1"}
+    assert steps == len(result.logprobs) < 12 < result.tokens_out
+
+
+def test_each_field_has_the_mean_of_its_own_choices() -> None:
+    """A field's log-probability is the mean over the tokens that were chosen for its value."""
+    result, _ = run(request(schema=ORDER), random_model(3))
+    assert set(result.fields) <= {"n", "note", "code"}
+    pieces = [(b'{"', None), (b"a", -9.0), (b'": [', -1.0), (b'"}, {', -3.0), (b'"], ', None), (b'"b"', -9.0)]
+    assert field_means([*pieces, (b": 1", -2.0), (b"}", -4.0)]) == {"a": -2.0, "b": -3.0}
+    assert field_means([(b'["a", ', -1.0), (b'{"b": 1}]', -1.0)]) == {}
+    assert field_means([(b'{"\\u00e4\\"": ', None), (b"1}", -1.0)]) == {'ä"': -1.0}
+
+
+# --- the way out
+
+
+@given(seed=st.integers(0, 2**32 - 1), max_tokens=st.integers(len(SHORTEST), 90), temperature=st.sampled_from([0.0, 1]))
+@settings(max_examples=60)
+def test_a_cut_text_satisfies_its_schema(seed: int, max_tokens: int, temperature: float) -> None:
+    """However little room a model that writes nonsense has, the text is JSON that satisfies the schema."""
+    import jsonschema
+
+    asked = request(max_tokens, schema=ORDER, temperature=temperature, seed=seed)
+    result, _ = run(asked, random_model(seed), acceptance=Acceptance())
+    jsonschema.validate(json.loads(result.text), ORDER)
+    assert result.tokens_out <= max_tokens
+
+
+def test_a_cut_text_keeps_what_fits() -> None:
+    """A text that has to be cut is ended as near to its limit as was found, and says that it was cut."""
+    result, _ = run(request(40, schema=ORDER), saying(b'{"n": 7, "note": "a note that is much too long to fit"'))
+    assert json.loads(result.text)["note"].startswith("a n")
+    assert (result.finish, 36 <= result.tokens_out <= 40) == ("length", True)
+
+
+def test_a_schema_that_cannot_end_in_time_is_refused() -> None:
+    """A limit that even the shortest JSON would break is an error that names both numbers."""
+    with pytest.raises(SchemaUnsupported, match=f"has {len(SHORTEST)} tokens, max_tokens is {len(SHORTEST) - 1}"):
+        run(request(len(SHORTEST) - 1, schema=ORDER), random_model(0))
+
+
+def test_a_cut_text_matches_its_regex_where_it_can() -> None:
+    """A text that is cut under a regex is ended so that it matches, if there is room for any match at all."""
+    asked = "[a-z]+@[a-z]+\\.com"
+    assert run(request(9, regex=asked), saying(b"someone@somewhere.com"))[0].text.endswith(".com")
+    assert run(request(3, regex=asked), saying(b"someone@somewhere.com"))[0].text == "som"
+
+
+def test_a_constraint_with_stop_strings_is_refused() -> None:
+    """A stop string could cut JSON anywhere: with a constraint it makes no sense."""
+    with pytest.raises(ValueError, match="stop strings"):
+        run(request(schema=ORDER, stop=("x",)), random_model(0))
+
+
+# --- drafts
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    context=st.integers(1, 3),
+    temperature=st.sampled_from([0.0, 0.7]),
+    schema=st.sampled_from([None, ORDER]),
+)
+@settings(max_examples=60)
+def test_drafts_change_nothing_but_the_number_of_steps(
+    seed: int, context: int, temperature: float, schema: dict[str, Any] | None
+) -> None:
+    """With drafts, right or wrong, the text and its log-probabilities are those without; steps are never more."""
+    asked = request(70, schema=schema, temperature=temperature, seed=seed)
+    model = random_model(seed, context, strength=4)
+    prompt = list(b'such as {"n": 12, "note": "a note", "code": "AB-12"} or so')
+    plain, plain_steps = run(asked, model, prompt)
+    drafted, drafted_steps = run(asked, model, prompt, Acceptance())
+    assert (drafted.text, drafted.finish, drafted.logprobs) == (plain.text, plain.finish, plain.logprobs)
+    assert drafted_steps <= plain_steps
+    assert 0 <= drafted.accepted <= drafted.drafted
+
+
+def test_what_repeats_the_prompt_is_written_several_tokens_at_a_time() -> None:
+    """A text that copies its prompt takes a fraction of the steps, and tells how many guesses were right."""
+    text = b"the parcel with my new shoes has not arrived"
+    result, steps = run(request(), saying(text), list(b"Repeat: " + text), Acceptance())
+    assert result.text == text.decode()
+    assert steps < len(text) / 3
+    assert result.drafted >= result.accepted > len(text) / 2
+
+
+def test_a_request_may_forbid_drafts() -> None:
+    """With `draft` off, or without a record of acceptance, no token is guessed."""
+    text = b"again and again and again"
+    assert run(request(draft=False), saying(text), list(text), Acceptance())[0].drafted == 0
+    assert run(request(), saying(text), list(text))[0].drafted == 0
+
+
+def test_a_draft_that_was_not_decoded_is_made_anew() -> None:
+    """Preparing twice leaves one draft; a step that reads only a part of the prompt leaves the work as it was."""
+    work = GenerateWork(Bytes(), tuple(b"abcdabc"), request(9), None, acceptance=Acceptance())
+    assert work.absorb(np.empty((0, 262), np.float32), None, NO_ROWS) is None
     work.pending.clear()
-    logits = np.zeros((1, 256), np.float32)
-    assert work.absorb(logits[0], work.wave, logits) is None
-    result = work.absorb(None, work.wave, logits)
-    assert result is not None
-    assert np.allclose(result.logprobs, -2 * np.log(256))
-    assert result.tokens_in == 3 + 2
+    work.absorb(saying(b"d")(b"")[None, :], None, NO_ROWS)
+    work.prepare(0)
+    first = (list(work.pending), work.wanted, work.writing)
+    work.prepare(0)
+    assert (work.pending, work.wanted, work.writing) == first == ([*b"dabcd"], 5, True)
+
+
+def test_drafts_are_made_where_they_pay() -> None:
+    """At five tokens a step, drafts pay alone from one right guess in six, with fifteen others from three in four.
+
+    What is known of one specialist and one length of agreement says nothing about another.
+    """
+    acceptance = Acceptance(step_cost=5)
+    assert acceptance.pays("new", 3, 15)
+    for _ in range(60):
+        acceptance.record("half", 3, saved=2, wrong=2)
+        acceptance.record("never", 3, saved=0, wrong=4)
+        acceptance.record("never", 12, saved=0, wrong=0)
+    assert [acceptance.pays("half", 3, n) for n in (0, 5, 15)] == [True, False, False]
+    assert [acceptance.pays("never", alike, 0) for alike in (3, 12)] == [False, True]
+    assert any(acceptance.pays("never", 3, 0) for _ in range(50)), "a specialist may have changed: it is tried again"
+
+
+def test_guesses_reach_further_while_they_are_right() -> None:
+    """After a right guess the next one is longer, after a wrong one it is as long as what was right, and one more."""
+    lookup = Lookup(Bytes().piece, b"0123456789abcdef 012")
+    reach = []
+    for drafted, accepted in ((4, 4), (8, 8), (8, 2), (3, 0)):
+        lookup.checked(drafted, accepted)
+        guess = lookup.guess(99)
+        assert guess is not None and guess.alike == 3
+        reach.append(bytes(guess.tokens))
+    assert reach == [b"3456789a", b"3456789a", b"345", b"3"]
+    assert lookup.guess(0) is None

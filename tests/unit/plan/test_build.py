@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+from tiny_lora import write_lora
 
+from protocols.control import Adapter
 from protocols.money import Limit
 from swarm import plan
 from swarm.catalogue import Catalogue
@@ -153,6 +156,41 @@ def test_the_hash_changes_with_what_answers_depend_on(tmp_path: Path, old: str, 
     """Another threshold, text, model or ladder is another plan."""
     assert old in SWARM
     assert build(tmp_path, SWARM.replace(old, new)).hash != build(tmp_path).hash
+
+
+def adapted(folder: Path, adapter: str, tiers: str = "[head, small, remote, person]") -> Plan:
+    text = SWARM.replace("[head, small, remote, person]", f"{tiers}, adapter: {adapter}")
+    return build(folder, text.replace("unused: lm", "large: lm"))
+
+
+def test_an_adapter_is_on_the_local_model_of_its_specialist(tmp_path: Path) -> None:
+    """The tier carries its place and its hash; other tiers and specialists have none."""
+    file = write_lora(tmp_path / "a.gguf")
+    made = adapted(tmp_path, "a.gguf")
+    tiers = {tier.name: tier.adapter for tier in made.step("first").ladder}
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert tiers == {"head": None, "small": Adapter(path=str(file), sha256=sha256), "remote": None, "person": None}
+    assert not any(tier.adapter for tier in made.step("free").ladder)
+
+
+def test_each_of_several_local_models_can_have_an_adapter(tmp_path: Path) -> None:
+    """Files by tier: one may be left out."""
+    for name in ("a", "b"):
+        write_lora(tmp_path / f"{name}.gguf")
+    both = adapted(tmp_path, "{small: a.gguf, large: b.gguf}", "[small, large]").step("first").ladder
+    assert [Path(tier.adapter.path).name for tier in both if tier.adapter] == ["a.gguf", "b.gguf"]
+    second = adapted(tmp_path, "{large: b.gguf}", "[small, large]").step("first").ladder
+    assert [tier.adapter is None for tier in second] == [True, False]
+
+
+def test_the_hash_changes_with_what_is_in_an_adapter(tmp_path: Path) -> None:
+    """Trained again it is another plan, under another name it is not."""
+    write_lora(tmp_path / "a.gguf", seed=1)
+    write_lora(tmp_path / "b.gguf", seed=1)
+    first = adapted(tmp_path, "a.gguf").hash
+    assert adapted(tmp_path, "b.gguf").hash == first
+    write_lora(tmp_path / "a.gguf", seed=2)
+    assert adapted(tmp_path, "a.gguf").hash not in (first, build(tmp_path).hash)
 
 
 def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from protocols.answers import Answer, Ask, Failed, Reason, Usage
 from protocols.control import Cancel, HostSpec, ModelSpec, Overloaded
 from protocols.envelope import Envelope, Message
-from swarm.errors import EngineClosed, PromptTooLong, RemoteError, SchemaUnsupported
+from swarm.errors import EngineClosed, EngineCrashed, OutOfTime, PromptTooLong, RemoteError, SchemaUnsupported
 from swarm.models.store import ModelStore
 from swarm.runtime import host as host_module
 from swarm.runtime.host import Host
@@ -174,6 +174,8 @@ async def test_a_paid_call_that_ended_badly_may_have_been_billed(
         (PromptTooLong("9,000 tokens"), "too_long", False, False),
         (SchemaUnsupported("$ref"), "invalid_output", False, False),
         (EngineClosed("closed"), "unavailable", True, False),
+        (EngineCrashed("SIGSEGV"), "unavailable", True, False),
+        (OutOfTime("1.5 s"), "timeout", False, False),
         (RemoteError("429", True, False), "unavailable", True, False),
         (RemoteError("no answer", False, True), "unavailable", False, True),
         (ValueError("a mistake"), "error", False, False),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from protocols.control import ModelSpec
+from protocols.control import Adapter, ModelSpec
 from protocols.money import Limit
 from protocols.packs import Pack
 from swarm.config.schema import Runtime
@@ -70,6 +71,15 @@ def test_a_model_that_chooses_by_embedding_gets_the_embedder() -> None:
     assert set(spec.models) == {"head", "small"}
     ray = place(plan({"a": (HEAD,), "b": (SMALL,)}), frozenset(), together=False)
     assert set(ray[0].models) == {"head", "small"}
+
+
+def test_adapters_go_where_their_tiers_go() -> None:
+    """Each specialist's own, by specialist and tier; a host that does not answer the tier gets none."""
+    adapter = Adapter(path="/a.gguf", sha256="ab" * 32)
+    adapted = replace(SMALL, adapter=adapter)
+    host, local = place(plan({"a": (adapted, REMOTE), "b": (SMALL,)}, kind="ray"), frozenset(), together=False)
+    assert host.adapters == {"does_a/small": adapter}
+    assert local.adapters == {}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from specialist_packs import MESSAGES, answered, any_text, ask, classify_pack, f
 
 from protocols.packs import Pack
 from swarm.engine.base import ScoreRequest
+from swarm.engine.head import probabilities
 from swarm.engine.scripted import ScriptedEmbedder, ScriptedModel, four_bytes
 from swarm.errors import PromptTooLong
 from swarm.specialists import classify
@@ -71,7 +72,7 @@ def test_held_out_probabilities_are_of_fits_that_had_not_seen_the_example() -> N
     index = index_of(classify_pack(messages))
     fit = fit_head(index)
     odd = 4
-    seen = fit.probabilities(index.vectors[odd])[fit.labels.index("one")]
+    seen = probabilities(fit.weights, fit.bias, index.vectors[odd])[fit.labels.index("one")]
     assert seen > 0.6 > fit.held_out[odd][fit.labels.index("one")]
 
 
@@ -81,8 +82,7 @@ def test_probabilities_add_up_to_one(messages: dict[str, list[str]]) -> None:
     index = index_of(classify_pack(messages))
     fit = fit_head(index)
     assert np.allclose(fit.held_out.sum(axis=1), 1, atol=1e-5)
-    for i, vector in enumerate(index.vectors):
-        p = fit.probabilities(vector)
+    for i, p in enumerate(probabilities(fit.weights, fit.bias, index.vectors)):
         assert abs(float(p.sum()) - 1) < 1e-5
         assert fit.labels[int(p.argmax())] == index.keys[i], "separable examples are fitted"
 

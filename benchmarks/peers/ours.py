@@ -1,0 +1,46 @@
+"""Our engine as a contestant."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from peers.contestant import Ask, Reply
+from swarm.engine.base import Generated, GenerateRequest, ScoreRequest
+from swarm.engine.llama.engine import LlamaEngine
+
+
+class Ours:
+    """`need`: whether a choice needs every option's probability, or only the best one's and its margin.
+
+    Two contestants may share an engine.
+    """
+
+    def __init__(self, engine: LlamaEngine, need: Literal["best", "all"] = "best") -> None:
+        self.name = "ours" if need == "best" else "ours, all options"
+        self.engine = engine
+        self._need = need
+
+    async def answer(self, asks: Sequence[Ask]) -> list[Reply]:
+        return list(await asyncio.gather(*map(self._answer, asks)))
+
+    async def candidates(self, ask: Ask, n: int) -> list[Reply]:
+        return [_reply(text) for text in await self.engine.candidates(generate_request(ask), n)]
+
+    async def _answer(self, ask: Ask) -> Reply:
+        if ask.options:
+            scored = await self.engine.score(ScoreRequest(ask.prompt, ask.options, need=self._need))
+            return Reply(ask.options[scored.best], 0)
+        return _reply(await self.engine.generate(generate_request(ask)))
+
+
+def generate_request(ask: Ask) -> GenerateRequest:
+    """The request of an `ask` without options."""
+    schema = json.loads(ask.schema) if ask.schema else None
+    return GenerateRequest(ask.prompt, ask.max_tokens, schema, temperature=ask.temperature, seed=ask.seed)
+
+
+def _reply(generated: Generated) -> Reply:
+    return Reply(generated.text, generated.tokens_out)

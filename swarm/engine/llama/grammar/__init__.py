@@ -1,0 +1,1 @@
+"""Constraints on text: JSON Schemas and regular expressions, followed token by token."""

@@ -1,0 +1,1 @@
+"""Which weight format, threads, batch and memory format are fastest for a model on this machine."""
