@@ -7,7 +7,7 @@ PEERS  := .venv-peers
 MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
 DATA   ?= ../shared/data/tasks
 
-.PHONY: run test lint types contracts unit live bench peers models clean
+.PHONY: run test lint types contracts unit live faults bench peers models clean
 
 run: models
 	$(BIN)/swarm run configs/triage.yaml --input configs/triage/inbox.jsonl --output out/triage.jsonl
@@ -30,6 +30,11 @@ unit: $(VENV)/dev.done
 live: $(VENV)/dev.done models
 	$(BIN)/swarm models pull gemma-3-270m
 	$(BIN)/pytest tests/live
+
+# Looks for faults for about an hour, which `make test` does not: random work, random prompts, random schemas.
+faults: $(VENV)/dev.done models
+	SWARM_SOAK_SECONDS=1200 SWARM_EQUALITY=500 $(BIN)/pytest tests/faults
+	SWARM_SCHEMAS=2000 $(BIN)/pytest tests/live/test_engine_schemas.py
 
 bench: $(VENV)/dev.done models
 	$(BIN)/python benchmarks/startup.py

@@ -56,15 +56,16 @@ class ScoreRequest(msgspec.Struct, frozen=True):
 
     An option's score is its log-probability in nats, divided by its tokens if `by_length`; less `prior_share` times
     the same after the content-free prompt `prior` (contextual calibration, Zhao et al., ICML 2021); plus its entry in
-    `offsets`. `need`: with `all` every option is read to its end; with `best` only those that can still be best or
-    second (branch and bound: a log-probability only falls with each token), the others keep an upper bound.
+    `offsets`. `need`: with `all` every option is read to its end; with `margin` only those that can still be best or
+    second, with `best` those that can be best (branch and bound: a log-probability only falls with each token); the
+    others keep an upper bound.
     `adapter` is one of the paths in `EngineSpec.adapters`.
     """
 
     prompt: Prompt
     options: tuple[str, ...]
     measure: Literal["joint", "constrained"] = "joint"
-    need: Literal["all", "best"] = "all"
+    need: Literal["all", "margin", "best"] = "all"
     by_length: bool = False
     prior: Prompt | None = None
     prior_share: float = 0.5
@@ -77,7 +78,8 @@ class Scored(msgspec.Struct, frozen=True):
     """The options in the order of the request.
 
     `logprobs[i]`: log-probability (nats, summed over tokens) of option i, an upper bound of it where not `exact[i]`;
-    `lengths[i]`: its tokens; `scores[i]`: what the options are compared by. The best option and the second are exact.
+    `lengths[i]`: its tokens; `scores[i]`: what the options are compared by. The best option is exact, and the second
+    unless only the best was asked for: then `margin` is what it is at least.
     """
 
     logprobs: tuple[float, ...]

@@ -7,11 +7,11 @@ import ctypes
 import statistics
 import time
 from contextlib import closing
-from typing import Any, Literal
+from typing import Any
 
 import llama_cpp
 
-from peers.ours import Ours
+from peers.ours import WAYS, Ours
 from peers.rounds import progress
 from peers.setup import Setup
 
@@ -47,31 +47,30 @@ class PlainPrompt:
 
 def limit(setup: Setup) -> None:
     """Seconds of a classify round, over the seconds that its decoded tokens take at the prompt rate."""
-    needs: tuple[Literal["best", "all"], ...] = ("best", "all")
-    ratios: dict[str, list[float]] = {need: [] for need in needs}
-    tokens: dict[str, list[int]] = {need: [] for need in needs}
+    ratios: dict[str, list[float]] = {way: [] for way in WAYS}
+    tokens: dict[str, list[int]] = {way: [] for way in WAYS}
     rates: list[float] = []
     plain = PlainPrompt(setup.file, setup.threads, setup.cases.plain(PROMPT))
     with closing(plain), setup.engine() as engine, asyncio.Runner() as runner:
         for number in range(setup.rounds + 1):
             progress(f"limit: {f'round {number} of {setup.rounds}' if number else 'warming up'}")
-            for need in needs:
+            for way in WAYS:
                 rate = plain.rate()
                 before, started = engine.statistics().tokens_decoded, time.perf_counter()
-                runner.run(Ours(engine, need).answer(setup.cases.classify(setup.size(64, 6))))
+                runner.run(Ours(engine, way).answer(setup.cases.classify(setup.size(64, 6))))
                 seconds = time.perf_counter() - started
                 decoded = engine.statistics().tokens_decoded - before
                 rate = (rate + plain.rate()) / 2  # before and after: the machine may change its pace
                 if number:
-                    ratios[need].append(seconds / (decoded / rate))
-                    tokens[need].append(decoded)
+                    ratios[way].append(seconds / (decoded / rate))
+                    tokens[way].append(decoded)
                     rates.append(rate)
     n = setup.size(64, 6)
     rows = [
-        [need, f"{statistics.median(tokens[need]) / n:.1f}", f"{statistics.median(ratios[need]):.2f}",
-         f"{min(ratios[need]):.2f} to {max(ratios[need]):.2f}"]
-        for need in needs
+        [way, f"{statistics.median(tokens[way]) / n:.1f}", f"{statistics.median(ratios[way]):.2f}",
+         f"{min(ratios[way]):.2f} to {max(ratios[way]):.2f}"]
+        for way in WAYS
     ]  # fmt: skip
     note = f"Prompt rate of llama.cpp, one prompt of {PROMPT} tokens: {statistics.median(rates):.0f} tokens/s."
-    columns = ("need", "tokens decoded a message", "time ÷ limit (median)", "smallest to largest")
+    columns = ("", "tokens decoded a message", "time ÷ limit (median)", "smallest to largest")
     setup.report.table(f"classify against the limit, {n} waiting", columns, rows, [note])

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from peers.contestant import Ask, Reply
 from swarm.engine.base import Generated, GenerateRequest, ScoreRequest
 from swarm.engine.llama.engine import LlamaEngine
 
+# How options may be weighed: as the peers do, by what a grammar of them would write; or as whole texts.
+WAYS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "ours": {"measure": "constrained", "need": "margin"},
+        "ours, whole texts, best": {"measure": "joint", "need": "margin"},
+        "ours, whole texts, all": {"measure": "joint", "need": "all"},
+    }
+)
+
 
 class Ours:
-    """`need`: whether a choice needs every option's probability, or only the best one's and its margin.
+    """`name` is one of `WAYS`. Contestants may share an engine."""
 
-    Two contestants may share an engine.
-    """
-
-    def __init__(self, engine: LlamaEngine, need: Literal["best", "all"] = "best") -> None:
-        self.name = "ours" if need == "best" else "ours, all options"
+    def __init__(self, engine: LlamaEngine, name: str = "ours") -> None:
+        self.name = name
         self.engine = engine
-        self._need = need
+        self._way = WAYS[name]
 
     async def answer(self, asks: Sequence[Ask]) -> list[Reply]:
         return list(await asyncio.gather(*map(self._answer, asks)))
@@ -31,7 +38,7 @@ class Ours:
 
     async def _answer(self, ask: Ask) -> Reply:
         if ask.options:
-            scored = await self.engine.score(ScoreRequest(ask.prompt, ask.options, need=self._need))
+            scored = await self.engine.score(ScoreRequest(ask.prompt, ask.options, **self._way))
             return Reply(ask.options[scored.best], 0)
         return _reply(await self.engine.generate(generate_request(ask)))
 

@@ -11,7 +11,7 @@ from typing import Any
 from peers.cases import Cases
 from peers.contestant import Contestant
 from peers.llama_loop import LlamaLoop
-from peers.ours import Ours
+from peers.ours import WAYS, Ours
 from peers.report import Report
 from peers.server import Server
 from swarm.engine.base import EngineSpec
@@ -52,14 +52,12 @@ class Setup:
             yield engine
 
     @contextmanager
-    def contestants(self, *, peers_file: str | None = None, both_needs: bool = False) -> Iterator[list[Contestant]]:
+    def contestants(self, *, peers_file: str | None = None, all_ways: bool = False) -> Iterator[list[Contestant]]:
         """Ours first, then the peers, which read `peers_file` if it is given. All are closed afterwards."""
         path = peers_file or self.file
         with ExitStack() as stack:
             engine = stack.enter_context(self.engine())
-            found: list[Contestant] = [Ours(engine)]
-            if both_needs:
-                found.append(Ours(engine, "all"))
+            found: list[Contestant] = [Ours(engine, way) for way in (WAYS if all_ways else ("ours",))]
             if self.server is not None:
                 server = Server(self.server, path, self.threads, self.server_options)
                 found.append(stack.enter_context(closing(server)))

@@ -12,7 +12,8 @@ from peers.rounds import Series, alternated, one_by_one
 from peers.setup import Setup
 
 _GREEDY = (
-    "Peers choose token by token under a grammar of the options, which is not always the most probable option; ours is."
+    "Peers choose token by token under a grammar of the options; 'ours' names the option that such a grammar writes "
+    "with the highest probability, 'whole texts' the one that is likeliest as a text."
 )
 _CLOSE_CALLS = (
     "With quantised weights llama.cpp's logits depend on how many tokens share a decode: close calls go either way."
@@ -80,7 +81,7 @@ def lone(setup: Setup) -> None:
 def _choices(setup: Setup, title: str, make: Callable[[int], list[Ask]], *, peers_file: str | None = None) -> None:
     n = setup.size(64, 6)
     title = title.format(n=n)
-    with setup.contestants(peers_file=peers_file, both_needs=True) as contestants:
+    with setup.contestants(peers_file=peers_file, all_ways=True) as contestants:
         series = asyncio.run(alternated(title, contestants, _rounds(setup, make, n)))
     setup.report.compared(title, "messages", series, (f"{_agreement(series)}.", _GREEDY, _CLOSE_CALLS))
 

@@ -98,7 +98,7 @@ async def test_candidates_read_their_prompt_once(spec: EngineSpec) -> None:
     try:
         request = GenerateRequest(Prompt((RULES, Turn("user", "Write a line."))), 6, temperature=0.9, seed=11)
         drawn = await engine.candidates(request, 8)
-        assert engine.statistics().tokens_decoded < 160 + 8 * 8
+        assert engine.statistics().tokens_decoded < 160 + 8 * 10
         assert sum(text.tokens_cached > 100 for text in drawn) == 7
         assert len({text.text for text in drawn}) > 1
     finally:

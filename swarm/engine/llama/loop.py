@@ -18,6 +18,8 @@ from swarm.errors import EngineClosed, EngineError, OutOfTime, SwarmError
 
 log = structlog.get_logger(__name__)
 
+_MOMENT_S = 0.0003
+
 
 class Reply:
     """Where a result goes: a future of the event loop that asked."""
@@ -114,7 +116,9 @@ class EngineLoop:
             for lane in self._lanes.values():
                 lane.save_prefixes()
         with self._changed:
-            self._changed.wait_for(self._wanted)
+            if not self._wanted():
+                self._changed.wait_for(self._wanted)
+                self._wait_for_company()
             new, self._inbox = self._inbox, deque()
             unwanted, self._unwanted = self._unwanted, []
         now = time.monotonic()
@@ -125,6 +129,13 @@ class EngineLoop:
             overdue = lane.scheduler.queue.overdue(now)
             self._drop(overdue, OutOfTime("the time for this request is up; give it more, or the engine less to do"))
         return not self._closed
+
+    def _wait_for_company(self) -> None:
+        """Who sends one request often sends many: they begin together if they come within moments of each other."""
+        known = 0
+        while not self._closed and len(self._inbox) > known:
+            known = len(self._inbox)
+            self._changed.wait(_MOMENT_S)
 
     def _count(self, outcome: Result | Exception) -> None:
         if isinstance(outcome, Exception):

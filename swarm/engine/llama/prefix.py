@@ -49,6 +49,16 @@ class Node:
         """All tokens from the root to the node's end."""
         return (*(self.parent.path if self.parent else ()), *self.tokens)
 
+    @property
+    def idle(self) -> bool:
+        """Nobody builds on it."""
+        return not self.users and not self.children
+
+    @property
+    def proved(self) -> bool:
+        """It was of use to somebody."""
+        return self._uses > 0
+
     def uses(self, now: float) -> float:
         """How often it was used, each use counting half after five minutes."""
         return self._uses * float(0.5 ** ((now - self._used_at) / _HALF_LIFE_S))
@@ -86,6 +96,9 @@ class PrefixTree:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._nodes
 
     def match(self, prompt: Sequence[int]) -> tuple[Node | None, int]:
         """The deepest node that `prompt` reaches into, and how many of the prompt's tokens are on the way there."""
@@ -125,7 +138,7 @@ class PrefixTree:
 
     def least_valuable(self, now: float) -> Node | None:
         """The leaf that saves least and that nobody builds on."""
-        idle = (node for node in self._nodes if not node.users and not node.children)
+        idle = (node for node in self._nodes if node.idle)
         return min(idle, key=lambda node: len(node.tokens) * node.uses(now), default=None)
 
     def remove(self, node: Node) -> None:

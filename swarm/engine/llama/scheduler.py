@@ -7,17 +7,21 @@ the step. Time (seconds of a steady clock) is handed in.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from swarm.engine.llama.packing import Packing
 from swarm.engine.llama.prefix import Node, PrefixTree
 from swarm.engine.llama.queue import Queue
-from swarm.engine.llama.seen import Seen
+from swarm.engine.llama.seen import Seen, common
 from swarm.engine.llama.step import Cut, Fork, Limits, MemoryOperation, Restore, Seat, Step
 from swarm.engine.llama.work import Work
 
-LEAST_SHARED = 16  # tokens that prompts must have in common, beyond what is decoded, to be worth a sequence
+LEAST_SAVED = 16  # tokens that need not be decoded again, for a prefix to be worth a sequence
+_LEAST_LONGER = 3  # tokens of a prefix
+LEAST_KEPT = 64  # tokens of a prompt that is kept when its work is done
+_MOST_KEPT = 4  # such prompts: more would only be in the way of attention
 
 
 class Saved(Protocol):
@@ -41,6 +45,7 @@ class Scheduler:
         self._saved = saved
         self._free = list(range(limits.sequences))
         self._operations: list[MemoryOperation] = []
+        self._kept: deque[Node] = deque()  # prompts of finished work that nobody has asked for again, perhaps
         self._full = False  # the memory refused a batch: admit nobody until someone leaves
 
     @property
@@ -123,6 +128,7 @@ class Scheduler:
 
     def release(self, seat: Seat) -> None:
         """The request is done or given up: its sequence is free again."""
+        self._keep(seat)
         self._leave(seat)
         self.queue.forget(seat.work)
 
@@ -131,7 +137,7 @@ class Scheduler:
         lost = [seat.work for seat in self.running]
         for work in lost:
             self.queue.forget(work)
-        self.running, self.tree, self._full = [], PrefixTree(), False
+        self.running, self.tree, self._kept, self._full = [], PrefixTree(), deque(), False
         self._free = list(range(self.limits.sequences))
         self._operations = [Cut(sequence) for sequence in self._free]
         return lost
@@ -174,11 +180,11 @@ class Scheduler:
             base.users -= 1
         if not fits:
             return None
-        cached = found
+        base, cached = self._take_from_running(work, base, found, now)
         on_disk = self._saved.longest(work.prompt[:-1]) if self._saved else 0
-        if on_disk - found >= LEAST_SHARED:
-            base, cached = self._extend(base, found, work.prompt[:on_disk], now, restorable=True)
-        base, start = self._extend(base, cached, work.prompt[: self._shared_part(work)], now)
+        if on_disk - cached >= LEAST_SAVED:
+            base, cached = self._extend(base, cached, work.prompt[:on_disk], now, restorable=True)
+        base, start = self._extend(base, cached, work.prompt[: self._shared_part(work, cached)], now)
         if base:
             base.users += 1
             base.use(now)
@@ -186,15 +192,56 @@ class Scheduler:
         work.admitted(start, cached)
         return Seat(work, self._free.pop(), base, start, start)
 
-    def _shared_part(self, work: Work) -> int:
-        """Tokens at the beginning of the prompt that are, or are said to be, those of other prompts too."""
-        return min(len(work.prompt) - 1, max(work.shared, self._seen.shared(work.prompt)))
+    def _shared_part(self, work: Work, known: int) -> int:
+        """Tokens at the beginning of the prompt that are, or are said to be, those of other prompts too.
+
+        Others show it by having it: then it may be worth more, or less, than what the request says of itself.
+        """
+        seen, saved = self._seen.shared(work.prompt, known)
+        said = work.shared if work.shared - known >= LEAST_SAVED else 0
+        return min(len(work.prompt) - 1, max(said, seen if saved >= LEAST_SAVED else 0))
+
+    def _take_from_running(self, work: Work, base: Node | None, at: int, now: float) -> tuple[Node | None, int]:
+        """What a running request has read of the same beginning becomes a node: its base now, and that of `work`."""
+        for seat in self.running:
+            end = min(common(work.prompt, seat.work.prompt), seat.position, len(work.prompt) - 1)
+            if seat.start == at and end - at >= LEAST_SAVED and self._make_number(base, now):
+                node = self._hand_over(seat, base, end)
+                node.use(now)
+                return node, end
+        return base, at
+
+    def _hand_over(self, seat: Seat, base: Node | None, end: int) -> Node:
+        """What `seat` has read behind `base`, up to `end`, becomes a node of the tree: its new base."""
+        if base and seat.start < base.end:
+            base = self._split(base, seat.start)
+        node = self.tree.add(base, seat.work.prompt[seat.start : end], self._free.pop())
+        self._operations.append(Fork(seat.sequence, node.sequence, end))
+        node.decoded, node.forked, node.users = len(node.tokens), True, 1
+        if seat.base:
+            seat.base.users -= 1
+        seat.base, seat.start = node, end
+        return node
+
+    def _keep(self, seat: Seat) -> None:
+        """A long prompt may come again, or go on: the last few stay as nodes that are the first to be evicted."""
+        end = min(seat.position, len(seat.work.prompt))
+        if end - seat.start < LEAST_KEPT or len(self.tree) + 2 > self.limits.nodes:
+            return
+        base, at = self.tree.match(seat.work.prompt[:end])
+        if at != seat.start:
+            return
+        self._kept.append(self._hand_over(seat, base, end))
+        while len(self._kept) > _MOST_KEPT:
+            node = self._kept.popleft()
+            if node in self.tree and node.idle and not node.proved:
+                self._evict(node)
 
     def _extend(
         self, base: Node | None, at: int, prefix: tuple[int, ...], now: float, *, restorable: bool = False
     ) -> tuple[Node | None, int]:
         """A node for the tokens of `prefix` beyond `at`, if they are worth one: the new base and how far it reaches."""
-        if len(prefix) - at < LEAST_SHARED or not self._make_number(base, now):
+        if len(prefix) - at < _LEAST_LONGER or not self._make_number(base, now):
             return base, at
         if base and at < base.end:
             base = self._split(base, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from swarm.engine.base import Scored, ScoreRequest
 from swarm.engine.llama.scoring import ROOT, OptionTree, Wave
 from swarm.engine.llama.search import Bounds
 from swarm.engine.llama.work import Result, Rows, Work
+
+_COMPANY = 4  # requests that share a step: then it is full, and a node more costs what it costs alone
+_AT_ONCE, _MORE_AT_ONCE = 1, 3  # ways read on in one step
 
 
 class ScoreWork(Work):
@@ -26,10 +30,12 @@ class ScoreWork(Work):
     ) -> None:
         super().__init__(prompt, tree.room, shared=shared, origin=request.origin)
         self._tree = tree
-        self._searching = request.need == "best"
+        self._searching = request.need != "all"
         lengths = np.array(tree.lengths, np.float64)
         weights = 1 / lengths if request.by_length else np.ones_like(lengths)
-        self._bounds = Bounds(tree, weights, np.array(offsets or np.zeros_like(lengths), np.float64))
+        shifts = np.array(offsets or np.zeros_like(lengths), np.float64)
+        self._bounds = Bounds(tree, weights, shifts, sure=1 if request.need == "best" else 2)
+        self._open: list[int] = []  # options to be read on, the most promising first
         self._edges = tree.known.copy()
         self._waves = () if self._searching else tree.waves
         self._waves_done = 0
@@ -45,7 +51,16 @@ class ScoreWork(Work):
 
     def restart(self) -> None:
         self._waves, self._waves_done = () if self._searching else self._tree.waves, 0
-        self._root_read = False
+        self._root_read, self._open = False, []
+
+    def prepare(self, companions: int) -> None:
+        """Choose what is read next: the most promising alone where a step is shared, more where it would be small."""
+        if not self._open:
+            return
+        most = _AT_ONCE if self._tree.constrained and companions >= _COMPANY else _MORE_AT_ONCE
+        lanes = (self._tree.lane(option, self._edges) for option in self._open)
+        self._waves, self._waves_done = self._tree.waves_for(islice(dict.fromkeys(lanes), most)), 0
+        self._open = []
 
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
         if len(heads):
@@ -58,10 +73,8 @@ class ScoreWork(Work):
         if self.pending or self.wave:
             return None
         self._bounds.learn(self._edges)
-        if self._searching and (options := self._bounds.open()):
-            self._waves, self._waves_done = self._tree.waves_for(options), 0
-            return None
-        return self._result()
+        self._open = self._bounds.open() if self._searching else []
+        return None if self._open else self._result()
 
     def _result(self) -> Scored:
         bounds = self._bounds

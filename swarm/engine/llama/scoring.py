@@ -14,7 +14,7 @@ at which options part are read, and nothing is decoded behind the last of them: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -91,9 +91,20 @@ class OptionTree:
         n_nodes = len({branch.id for lane in self.branches for branch in lane})
         return max(min(n_nodes, self.max_nodes), *(len(wave.nodes) for wave in self.waves), 0)
 
-    def waves_for(self, options: Sequence[int]) -> tuple[Wave, ...]:
-        """Waves that read these options only."""
-        lanes = sorted((self.branches[option] for option in options), key=_depth_first)
+    def lane(self, option: int, edges: NDArray[np.float64]) -> Lane:
+        """The nodes to decode next for `option`, where `edges` are known.
+
+        All of them; in a constrained tree those up to the first fork that was not read, as it may rule the option out.
+        """
+        lane = self.branches[option]
+        if self.constrained:
+            unread = (at for at, node in enumerate(lane, 1) if np.isnan(edges[list(node.edges.values())]).any())
+            lane = lane[: next(unread, None)]
+        return lane
+
+    def waves_for(self, lanes: Iterable[Lane]) -> tuple[Wave, ...]:
+        """Waves that decode just the nodes of these lanes."""
+        lanes = sorted(lanes, key=_depth_first)
         ends = [lane for lane, after in pairwise([*lanes, ()]) if lane and after[: len(lane)] != lane]
         return _waves(ends, self.max_lanes, self.max_nodes, self.constrained)
 
@@ -134,7 +145,7 @@ def option_tree(
         known[siblings == 1] = 0.0
         branches = tuple(map(_up_to_the_last_fork, branches))
     everything = OptionTree((), sources, tokens, paths, branches, known, constrained, max_lanes, max_nodes)
-    return replace(everything, waves=everything.waves_for(range(len(options))))
+    return replace(everything, waves=everything.waves_for(branches))
 
 
 def log_normalisers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -145,7 +156,7 @@ def log_normalisers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
         top = row.max()
         np.subtract(row, top, out=scratch)
         np.exp(scratch, out=scratch)
-        result[index] = float(top) + float(np.log(scratch.sum(dtype=np.float64)))
+        result[index] = float(top) + float(np.log(scratch.sum()))  # summed in pairs: six digits in 32 bits
     return result
 
 

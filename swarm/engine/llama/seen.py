@@ -1,6 +1,7 @@
 """Which prompts begin alike, among those that wait, run or came lately.
 
-Kept in lexical order: the longest beginning that a prompt shares with any other is shared with one of its neighbours.
+Kept in lexical order: the longest beginning that a prompt shares with any other is shared with one of its neighbours,
+and the further away another one stands, the less they share.
 """
 
 from __future__ import annotations
@@ -30,13 +31,25 @@ class Seen:
         if len(self._by_age) > self._kept:
             del self._ordered[bisect_left(self._ordered, self._by_age.popleft())]
 
-    def shared(self, prompt: Sequence[int]) -> int:
-        """Tokens of the longest beginning that `prompt` has in common with another prompt than itself."""
+    def shared(self, prompt: Sequence[int], known: int = 0) -> tuple[int, int]:
+        """Up to where `prompt` is best shared, and what that saves: (tokens, tokens not decoded again).
+
+        Beyond the `known` tokens, which are shared already. A beginning saves its tokens once for every other prompt
+        that has it, so a shorter one that many have may be worth more than a longer one that few have.
+        """
         key = _key(prompt)
         place = bisect_left(self._ordered, key)
-        after = place + 1 if place < len(self._ordered) and self._ordered[place] == key else place
-        neighbours = self._ordered[max(0, place - 1) : place] + self._ordered[after : after + 1]
-        return max((common(key, other) // 4 for other in neighbours), default=0)
+        itself = place < len(self._ordered) and self._ordered[place] == key
+        best = (known, 0)
+        for direction, start in ((-1, place - 1), (1, place + itself)):
+            away = 1
+            while 0 <= (at := start + direction * (away - 1)) < len(self._ordered):
+                tokens = common(key, self._ordered[at]) // 4
+                if tokens <= known:
+                    break
+                best = max(best, (tokens, away * (tokens - known)), key=lambda found: found[1])
+                away *= 2
+        return best
 
 
 def common(one: Sequence[int] | bytes, other: Sequence[int] | bytes) -> int:
