@@ -31,7 +31,7 @@ live: $(VENV)/dev.done models
 	$(BIN)/swarm models pull gemma-3-270m
 	$(BIN)/pytest tests/live
 
-# Looks for faults for about an hour, which `make test` does not: random work, random prompts, random schemas.
+# Looks for faults for well over half an hour, which `make test` does not: random work, random prompts, random schemas.
 faults: $(VENV)/dev.done models
 	SWARM_SOAK_SECONDS=1200 SWARM_EQUALITY=500 $(BIN)/pytest tests/faults
 	SWARM_SCHEMAS=2000 $(BIN)/pytest tests/live/test_engine_schemas.py

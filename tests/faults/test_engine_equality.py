@@ -2,9 +2,9 @@
 
 Llama.cpp computes a batch with other kernels than a single token, so sums are rounded in another order. With weights
 and KV memory of 32 bits that moves a log-probability by some 1e-5, so only a tie can be decided otherwise; that is
-asserted. `SWARM_EQUALITY` is how many prompts are tried, `SWARM_EQUALITY_MODEL` a file to try as
-it is, with a 16-bit memory: its texts are counted and not judged, as activations are rounded to 8 bits beside
-quantised weights and llama.cpp's own answers move by up to 0.7 nats.
+asserted. With quantised weights activations are rounded to 8 bits, and texts part where candidates are tenths of a nat
+apart. `SWARM_EQUALITY_MODEL` is a file to try as it is, with a 16-bit memory: what differs is counted and not judged.
+`SWARM_EQUALITY` is how many prompts are tried.
 """
 
 from __future__ import annotations

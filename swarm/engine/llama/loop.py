@@ -18,7 +18,7 @@ from swarm.errors import EngineClosed, EngineError, OutOfTime, SwarmError
 
 log = structlog.get_logger(__name__)
 
-_MOMENT_S = 0.0003
+_MOMENT_S = 0.001
 
 
 class Reply:

@@ -6,6 +6,7 @@ import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from swarm.engine.base import EngineSpec, Prompt
 from swarm.engine.llama import library
 from swarm.engine.llama.chat import FORMATS, Piece, Words
 from swarm.errors import EngineClosed, ModelDamaged, ModelError, ModelNotFound
+
+_KEPT_TEXTS = 1024  # whose tokens are remembered
 
 
 class Model:
@@ -27,6 +30,7 @@ class Model:
         self.n_vocabulary = int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
         self.n_trained = int(llama_cpp.llama_model_n_ctx_train(handle))
         self._adapters: dict[str, Any] = {}
+        self._words = lru_cache(_KEPT_TEXTS)(self._plain)  # most turns come again: instructions, examples
         self._readers = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -155,10 +159,13 @@ class Model:
         tokens: list[int] = []
         for piece in pieces:
             if isinstance(piece, Words):
-                tokens += self._tokens(piece.text.encode(), parse_special=False)
+                tokens += self._words(piece.text)
             else:
                 tokens.append(self._controls[piece.token])
         return tokens
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokens(text.encode(), parse_special=False))
 
     def _tokens(self, text: bytes, *, parse_special: bool) -> list[int]:
         size = len(text) + 8  # a token stands for at least one byte, but for a few that a tokeniser may add
