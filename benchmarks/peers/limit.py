@@ -55,9 +55,10 @@ def limit(setup: Setup) -> None:
         for number in range(setup.rounds + 1):
             progress(f"limit: {f'round {number} of {setup.rounds}' if number else 'warming up'}")
             for way in WAYS:
+                asked = setup.cases.classify(setup.size(64, 6))
                 rate = plain.rate()
                 before, started = engine.statistics().tokens_decoded, time.perf_counter()
-                runner.run(Ours(engine, way).answer(setup.cases.classify(setup.size(64, 6))))
+                runner.run(Ours(engine, way).answer(asked))
                 seconds = time.perf_counter() - started
                 decoded = engine.statistics().tokens_decoded - before
                 rate = (rate + plain.rate()) / 2  # before and after: the machine may change its pace

@@ -10,7 +10,7 @@ from typing import Any
 
 from peers.contestant import Ask, Reply
 from swarm.engine.base import Generated, GenerateRequest, ScoreRequest
-from swarm.engine.llama.engine import LlamaEngine
+from swarm.engine.llama.process.process import LlamaProcess
 
 # How options may be weighed: as the peers do, by what a grammar of them would write; or as whole texts.
 WAYS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -25,7 +25,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 class Ours:
     """`name` is one of `WAYS`. Contestants may share an engine."""
 
-    def __init__(self, engine: LlamaEngine, name: str = "ours") -> None:
+    def __init__(self, engine: LlamaProcess, name: str = "ours") -> None:
         self.name = name
         self.engine = engine
         self._way = WAYS[name]

@@ -11,7 +11,7 @@ from peers.contestant import Ask
 from peers.ours import generate_request
 from peers.rounds import progress
 from peers.setup import Setup
-from swarm.engine.llama.engine import LlamaEngine
+from swarm.engine.llama.process.process import LlamaProcess
 
 PREFIX = 1000
 LATER = 4
@@ -57,7 +57,7 @@ def _report(setup: Setup, length: int, seconds: dict[str, float], later: float, 
     setup.report.table(f"a prefix of {length} tokens", columns, rows, [note])
 
 
-async def _timed(engine: LlamaEngine, ask: Ask) -> float:
+async def _timed(engine: LlamaProcess, ask: Ask) -> float:
     started = time.perf_counter()
     await engine.generate(generate_request(ask))
     return time.perf_counter() - started

@@ -15,7 +15,7 @@ from peers.ours import WAYS, Ours
 from peers.report import Report
 from peers.server import Server
 from swarm.engine.base import EngineSpec
-from swarm.engine.llama.engine import LlamaEngine
+from swarm.engine.llama.process.process import LlamaProcess
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,11 @@ class Setup:
         settings: dict[str, Any] = {"threads": self.threads, "context": 8192, **changes}
         return EngineSpec(self.file, self.chat_format, **settings)
 
+    # In a process of its own, as hosts use it. In one process with another OpenMP program both would be throttled:
+    # their threads together are more than the cores.
     @contextmanager
-    def engine(self, **changes: Any) -> Iterator[LlamaEngine]:
-        with closing(LlamaEngine.open(self.spec(**changes))) as engine:
+    def engine(self, **changes: Any) -> Iterator[LlamaProcess]:
+        with closing(LlamaProcess.open(self.spec(**changes))) as engine:
             yield engine
 
     @contextmanager

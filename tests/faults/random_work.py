@@ -48,7 +48,7 @@ class RandomWork:
             self._prompt(),
             options,
             measure=chance.choice(("joint", "constrained")),
-            need=chance.choice(("all", "best")),
+            need=chance.choice(("all", "margin", "best")),
             by_length=chance.random() < 0.5,
             prior=Prompt((Turn("user", chance.choice(_WORDS)),)) if chance.random() < 0.3 else None,
             origin=self._origin(),
@@ -101,7 +101,7 @@ def check_scored(request: ScoreRequest, scored: Scored) -> None:
     """What holds for every answer to `request`, whatever the model thinks."""
     assert len(scored.logprobs) == len(scored.lengths) == len(scored.ranked) == len(request.options)
     assert max(scored.logprobs) < 1e-3 and 0 <= scored.margin <= 1
-    assert request.need == "best" or all(scored.exact)
+    assert request.need != "all" or all(scored.exact)
 
 
 def check_generated(request: GenerateRequest, generated: Generated) -> None:

@@ -76,6 +76,7 @@ async def test_a_prefix_used_once_is_not_worth_a_file(spec: EngineSpec) -> None:
 async def test_a_damaged_prefix_is_decoded_again(spec: EngineSpec) -> None:
     """A saved prefix with a flipped bit is noticed, deleted and decoded; the answer does not change."""
     before, first = await ask(spec, MESSAGES, shared=1)
+    assert files(spec)
     for file in files(spec):
         data = bytearray(file.read_bytes())
         data[-100] ^= 1
@@ -88,6 +89,7 @@ async def test_a_damaged_prefix_is_decoded_again(spec: EngineSpec) -> None:
 async def test_another_kv_format_does_not_find_the_prefix(spec: EngineSpec) -> None:
     """What was decoded under other parameters is not mixed in."""
     await ask(spec, MESSAGES, shared=1)
+    assert files(spec)
     _, statistics = await ask(replace(spec, kv_format="q8_0"), MESSAGES, shared=1)
     assert statistics.tokens_restored == 0
 

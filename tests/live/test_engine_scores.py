@@ -185,6 +185,7 @@ async def test_greedy_text_equals_that_of_the_high_level_library(family: Family)
         shared, rest = family.model.render(prompt)
         family.plain.reset()
         row, mine = family.logits(shared + rest), family.model.tokenise(generated.text)
+        assert mine
         for token in mine:
             runner_up, best = np.sort(row)[-2:]
             if int(np.argmax(row)) != token:

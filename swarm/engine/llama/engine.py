@@ -25,8 +25,9 @@ from swarm.engine.llama.drafting import Acceptance
 from swarm.engine.llama.generate_work import GenerateWork
 from swarm.engine.llama.grammar.structured import Grammars, Matcher
 from swarm.engine.llama.lane import Lane
-from swarm.engine.llama.loop import EngineLoop, Reply
+from swarm.engine.llama.loop import EngineLoop
 from swarm.engine.llama.model import Model
+from swarm.engine.llama.reply import Reply
 from swarm.engine.llama.saved import SavedPrefixes
 from swarm.engine.llama.score_work import ScoreWork
 from swarm.engine.llama.scoring import OptionTree, option_tree
@@ -155,12 +156,13 @@ class LlamaEngine:
         key = ScoreRequest(
             prompt, request.options, measure=request.measure, by_length=request.by_length, adapter=request.adapter
         )
-        if key not in self._priors:
+        known = self._priors.get(key)
+        if known is None or not _may_be_awaited(known):
             while len(self._priors) >= _KEPT_PRIORS:
                 del self._priors[next(iter(self._priors))]
-            self._priors[key] = asyncio.ensure_future(self.score(key))
+            known = self._priors[key] = asyncio.ensure_future(self.score(key))
         try:
-            return await asyncio.shield(self._priors[key])
+            return known.result() if known.done() else await asyncio.shield(known)
         except Exception:
             self._priors.pop(key, None)
             raise
@@ -200,6 +202,11 @@ class LlamaEngine:
                 f"an option of {longest} tokens: the limit is {self._limits.wave_nodes}; shorten it or raise `batch`"
             )
         return option_tree(tokens, self._limits.wave_lanes, self._limits.wave_nodes, constrained=constrained)
+
+
+def _may_be_awaited(future: asyncio.Future[Scored]) -> bool:
+    """It has a result, or will have one in this event loop."""
+    return not future.cancelled() and (future.done() or future.get_loop() is asyncio.get_running_loop())
 
 
 def _limits(context: Context, spec: EngineSpec) -> Limits:

@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 
 Settled = tuple[Work, Result | Exception]
 
-_LEAST_SAVED = 64  # tokens of a prefix that is worth a file
-_SAVED_USES = 2.0  # lately, before a prefix is worth a file
+_LEAST_ON_DISK = 64  # tokens of a prefix that is worth a file
+_USES_ON_DISK = 1.5  # lately: two, the first of them not older than five minutes when the second came
 _RATE_MEMORY = 0.9  # share of the known rate that a step leaves as it was
 
 
@@ -57,16 +57,24 @@ class Lane:
             self._settled += [(work, self._as_engine_error(error)) for work in self.scheduler.reset()]
         return self._settled
 
-    def save_prefixes(self) -> None:
-        """Write prefixes that have proved useful and are not on disk yet."""
+    def save_prefix(self) -> bool:
+        """Write one prefix that has proved useful and is not on disk yet; false when there is none."""
         if self._saved is None:
-            return
+            return False
         now = time.monotonic()
-        for node in self.scheduler.tree:
-            worth = node.ready and not node.saved and len(node.tokens) >= _LEAST_SAVED and node.uses(now) >= _SAVED_USES
-            if worth:
-                node.saved = True
-                self._saved.write(node.path, self._context.save(node.sequence))
+        useful = (
+            node
+            for node in self.scheduler.tree
+            if node.ready and not node.saved and len(node.tokens) >= _LEAST_ON_DISK and node.uses(now) >= _USES_ON_DISK
+        )
+        if (node := next(useful, None)) is None:
+            return False
+        node.saved = True
+        try:
+            self._saved.write(node.path, self._context.save(node.sequence))
+        except MemoryError as error:
+            log.warning("prefix.not_saved", engine=self._name, cause=repr(error))
+        return True
 
     def held(self) -> dict[int, int]:
         """Sequence → tokens that it holds in llama.cpp's memory."""
@@ -74,7 +82,8 @@ class Lane:
 
     def close(self) -> None:
         """Free the context, after what is worth keeping has been written."""
-        self.save_prefixes()
+        while self.save_prefix():
+            pass
         if self._saved is not None:
             self._saved.close()
         self._context.close()
@@ -152,7 +161,7 @@ class Lane:
 
     def _fail(self, seats: list[Seat], error: Exception) -> None:
         for seat in seats:
-            self.scheduler.release(seat)
+            self.scheduler.drop([seat.work])  # what its sequence holds is not to be kept
             self._settled.append((seat.work, self._as_engine_error(error)))
 
     def _as_engine_error(self, error: Exception) -> EngineError:

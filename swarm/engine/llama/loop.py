@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
 from swarm.engine.base import EngineStatistics, Generated
 from swarm.engine.llama.lane import Lane
+from swarm.engine.llama.reply import Reply
 from swarm.engine.llama.work import Result, Work
 from swarm.errors import EngineClosed, EngineError, OutOfTime, SwarmError
 
 log = structlog.get_logger(__name__)
 
-_MOMENT_S = 0.001
-
-
-class Reply:
-    """Where a result goes: a future of the event loop that asked."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self._loop.create_future()
-
-    def send(self, outcome: Result | Exception) -> None:
-        """Thread-safe. Nobody may be listening any more: the task was cancelled, or its event loop has ended."""
-        try:
-            self._loop.call_soon_threadsafe(self._settle, outcome)
-        except RuntimeError:
-            log.debug("engine.reply.unheard")
-
-    def _settle(self, outcome: Result | Exception) -> None:
-        if self.future.done():
-            return
-        if isinstance(outcome, Exception):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
+_MOMENT_S = 0.001  # that an idle engine waits for more requests
+_LONGEST_S = 0.02  # in all
 
 
 class EngineLoop:
@@ -112,9 +89,9 @@ class EngineLoop:
 
     def _gather(self) -> bool:
         """Take in new work, drop what is unwanted, wait while there is nothing to do. False when it is closed."""
-        if not self._wanted():
-            for lane in self._lanes.values():
-                lane.save_prefixes()
+        for lane in self._lanes.values():
+            while not self._wanted() and lane.save_prefix():
+                pass
         with self._changed:
             if not self._wanted():
                 self._changed.wait_for(self._wanted)
@@ -132,8 +109,8 @@ class EngineLoop:
 
     def _wait_for_company(self) -> None:
         """Who sends one request often sends many: they begin together if they come within moments of each other."""
-        known = 0
-        while not self._closed and len(self._inbox) > known:
+        known, end = 0, time.monotonic() + _LONGEST_S
+        while not self._closed and len(self._inbox) > known and time.monotonic() < end:
             known = len(self._inbox)
             self._changed.wait(_MOMENT_S)
 
@@ -187,7 +164,10 @@ class EngineLoop:
             reply.send(self._closed_error())
         self._replies.clear()
         for lane in self._lanes.values():
-            lane.close()
+            try:
+                lane.close()
+            except Exception:
+                log.exception("engine.lane.not_closed", engine=self._name)
 
     def _closed_error(self) -> EngineClosed:
         return EngineClosed(f"the engine of {self._name} was closed; open it again")

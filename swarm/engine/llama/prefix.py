@@ -136,6 +136,12 @@ class PrefixTree:
         self._nodes.add(upper)
         return upper
 
+    @property
+    def evictable(self) -> int:
+        """Cells of all nodes that nobody builds on, directly or through their children."""
+        pinned = {node for used in self._nodes if used.users for node in used.chain()}
+        return self.cells - sum(len(node.tokens) for node in pinned)
+
     def least_valuable(self, now: float) -> Node | None:
         """The leaf that saves least and that nobody builds on."""
         idle = (node for node in self._nodes if node.idle)

@@ -9,7 +9,7 @@ that would otherwise miss its deadline goes first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 
 from swarm.engine.llama.work import Work
@@ -86,10 +86,14 @@ class Queue:
         """Everybody who waits, the next first."""
         return sorted(self._waiting, key=lambda work: self.rank(work, now))
 
-    def pass_over(self, work: Work) -> bool:
+    def may_be_passed(self, work: Work) -> bool:
         """It does not fit now. May others go before it? Not for ever."""
-        self._passed[work] = self._passed.get(work, 0) + 1
-        return self._passed[work] <= MOST_OVERTAKEN
+        return self._passed.get(work, 0) < MOST_OVERTAKEN
+
+    def overtake(self, passed: Iterable[Work]) -> None:
+        """Somebody behind them was taken first."""
+        for work in passed:
+            self._passed[work] = self._passed.get(work, 0) + 1
 
     def overdue(self, now: float) -> list[Work]:
         """Unfinished work whose deadline has passed."""

@@ -16,10 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import structlog
 
-from swarm.engine.llama.seen import common
+from swarm.engine.llama.seen import common, key_of
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +52,7 @@ class SavedPrefixes:
 
     def longest(self, prompt: Sequence[int]) -> int:
         """Tokens of the longest saved prefix that `prompt` begins with."""
-        key = _key(prompt)
+        key = key_of(prompt)
         while place := bisect_right(self._ordered, key):
             candidate = self._ordered[place - 1]
             if key.startswith(candidate):
@@ -64,7 +63,7 @@ class SavedPrefixes:
 
     def read(self, prefix: Sequence[int]) -> bytes | None:
         """The state of exactly these tokens; `None`, and the file is deleted, when it is not what was written."""
-        key = _key(prefix)
+        key = key_of(prefix)
         path = self._folder / self._names.get(key, "")
         try:
             data = path.read_bytes()
@@ -73,7 +72,8 @@ class SavedPrefixes:
         except (OSError, msgspec.DecodeError, ValueError):
             sound = False
         if sound:
-            os.utime(path)
+            with suppress(OSError):  # the folder may be another user's
+                os.utime(path)
             return state
         log.warning("prefix.damaged", file=path.name, remedy="deleted; it is decoded again")
         self._forget(key)
@@ -81,7 +81,7 @@ class SavedPrefixes:
 
     def write(self, prefix: Sequence[int], state: bytes) -> None:
         """Keep `state`, in the background. A disk that is full or read-only is an event in the log, nothing more."""
-        key = _key(prefix)
+        key = key_of(prefix)
         if key in self._names or len(state) > _LARGEST:
             return
         name = hashlib.blake2b(key, digest_size=16).hexdigest() + _SUFFIX
@@ -153,7 +153,3 @@ def _digest(key: bytes, state: bytes) -> bytes:
     digest = hashlib.blake2b(key, digest_size=16)
     digest.update(state)
     return digest.digest()
-
-
-def _key(prefix: Sequence[int]) -> bytes:
-    return np.asarray(prefix, ">i4").tobytes()

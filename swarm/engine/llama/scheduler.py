@@ -127,7 +127,7 @@ class Scheduler:
         return True
 
     def release(self, seat: Seat) -> None:
-        """The request is done or given up: its sequence is free again."""
+        """The request is done: its sequence is free again, and a long prompt is kept."""
         self._keep(seat)
         self._leave(seat)
         self.queue.forget(seat.work)
@@ -159,15 +159,19 @@ class Scheduler:
     # --- admission
 
     def _admit(self, now: float) -> None:
-        if self._full or not len(self.queue):
+        if self._full or not len(self.queue) or len(self.running) >= self.limits.running:
             return
+        passed: list[Work] = []  # they do not fit
         for work in self.queue.in_order(now):
             if len(self.running) >= self.limits.running:
                 return
             if seat := self._seat(work, now):
                 self.queue.take(work)
                 self.running.append(seat)
-            elif not self.queue.pass_over(work):
+                self.queue.overtake(passed)
+            elif self.queue.may_be_passed(work):
+                passed.append(work)
+            else:
                 return
 
     def _seat(self, work: Work, now: float) -> Seat | None:
@@ -178,6 +182,9 @@ class Scheduler:
         fits = self._make_cells(len(work.prompt) - found + work.room, now)
         if base:
             base.users -= 1
+            if not fits and found < base.end and base.idle and len(self.tree) < self.limits.nodes:
+                self._split(base, found)  # only its beginning is needed: the rest may go
+                return self._seat(work, now)
         if not fits:
             return None
         base, cached = self._take_from_running(work, base, found, now)
@@ -187,7 +194,8 @@ class Scheduler:
         base, start = self._extend(base, cached, work.prompt[: self._shared_part(work, cached)], now)
         if base:
             base.users += 1
-            base.use(now)
+            for node in base.chain():
+                node.use(now)
         self.tokens_cached += cached
         work.admitted(start, cached)
         return Seat(work, self._free.pop(), base, start, start)
@@ -206,9 +214,7 @@ class Scheduler:
         for seat in self.running:
             end = min(common(work.prompt, seat.work.prompt), seat.position, len(work.prompt) - 1)
             if seat.start == at and end - at >= LEAST_SAVED and self._make_number(base, now):
-                node = self._hand_over(seat, base, end)
-                node.use(now)
-                return node, end
+                return self._hand_over(seat, base, end), end
         return base, at
 
     def _hand_over(self, seat: Seat, base: Node | None, end: int) -> Node:
@@ -255,6 +261,9 @@ class Scheduler:
         return upper
 
     def _make_cells(self, need: int, now: float) -> bool:
+        """Evict prefixes until `need` cells are free; none of them if that would not do."""
+        if self.cells + need - self.tree.evictable > self.limits.cells:
+            return False
         while self.cells + need > self.limits.cells:
             if (node := self.tree.least_valuable(now)) is None:
                 return False

@@ -21,6 +21,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from swarm.errors import EngineError
+
 ROOT = 0  # the node before the options: the prompt's last token
 
 
@@ -125,6 +127,8 @@ class OptionTree:
         else:
             normalisers = log_normalisers(rows)
         edges[found] = logits - normalisers[row]
+        if np.isnan(edges[found]).any():
+            raise EngineError("the model computes no numbers (NaN): its file or its adapter is damaged; pull it again")
 
 
 def option_tree(

@@ -25,7 +25,7 @@ class Seen:
 
     def add(self, prompt: Sequence[int]) -> None:
         """Remember a prompt's tokens; the oldest is forgotten when there are too many."""
-        key = _key(prompt)
+        key = key_of(prompt)
         insort(self._ordered, key)
         self._by_age.append(key)
         if len(self._by_age) > self._kept:
@@ -37,7 +37,7 @@ class Seen:
         Beyond the `known` tokens, which are shared already. A beginning saves its tokens once for every other prompt
         that has it, so a shorter one that many have may be worth more than a longer one that few have.
         """
-        key = _key(prompt)
+        key = key_of(prompt)
         place = bisect_left(self._ordered, key)
         itself = place < len(self._ordered) and self._ordered[place] == key
         best = (known, 0)
@@ -66,6 +66,6 @@ def common(one: Sequence[int] | bytes, other: Sequence[int] | bytes) -> int:
     return low
 
 
-def _key(prompt: Sequence[int]) -> bytes:
+def key_of(prompt: Sequence[int]) -> bytes:
     """Four bytes a token, most significant first: bytes and tokens are in the same order."""
     return np.asarray(prompt, ">i4").tobytes()

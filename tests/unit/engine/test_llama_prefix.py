@@ -67,7 +67,7 @@ def test_the_least_valuable_leaf_is_offered_first() -> None:
 
 
 def test_old_uses_count_less() -> None:
-    """A prefix that was used often an hour ago is worth less than one used twice just now."""
+    """A prefix that was used often an hour ago is worth less than one used once just now."""
     tree = PrefixTree()
     old, new = tree.add(None, (1,) * 10, 0), tree.add(None, (2,) * 10, 1)
     for _ in range(50):

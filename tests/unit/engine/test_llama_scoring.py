@@ -117,7 +117,7 @@ def test_waves_for_some_options_read_just_those(
 def test_branch_and_bound_finds_what_has_to_be_certain(
     options: list[list[int]], constrained: bool, by_length: bool, offsets: list[float], sure: int
 ) -> None:
-    """Reading only promising options, the two best come out as they do when all are read; bounds bound the others."""
+    """Reading promising options only, the first `sure` come out as when all are read, and bounds bound the others."""
     tree = option_tree(options, 99, 99, constrained=constrained)
     truth = Bounds(tree, *scale(tree, by_length, offsets))
     truth.learn(read(tree))

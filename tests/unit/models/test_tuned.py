@@ -136,7 +136,6 @@ def test_what_was_not_taken_for_its_answers_is_said(other: Row, said: str | None
         ((-1.0, -2.0, -9.0), (), "same"),
         ((-2.0, -1.0, -9.0), (), "near tie"),
         ((-9.0, -9.0, -1.0), (), "clear"),
-        ((-2.0, -1.0, -9.0), (True, False, False), "clear"),
     ],
 )
 def test_an_answer_counts_as_changed_when_the_published_one_was_clear(

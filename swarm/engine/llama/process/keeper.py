@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from protocols.engine import (
 from protocols.work import EngineSpec, EngineStatistics
 from swarm.engine.llama.process.life import Life, Patience
 from swarm.engine.llama.process.refusals import error_of
+from swarm.engine.llama.reply import Reply
 from swarm.errors import EngineClosed, EngineCrashed, EngineError
 
 log = structlog.get_logger(__name__)
@@ -37,29 +37,6 @@ _COUNTED = (
     "steps", "tokens_decoded", "tokens_cached", "tokens_restored", "tokens_drafted", "tokens_accepted", "finished",
     "cancelled",
 )  # fmt: skip
-
-
-class Reply:
-    """Where a result goes: a future of the event loop that asked."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self._loop.create_future()
-
-    def send(self, outcome: Any) -> None:
-        """Thread-safe. Nobody may be listening any more: the task was cancelled, or its event loop has ended."""
-        try:
-            self._loop.call_soon_threadsafe(self._settle, outcome)
-        except RuntimeError:
-            log.debug("engine.reply.unheard")
-
-    def _settle(self, outcome: Any) -> None:
-        if self.future.done():
-            return
-        if isinstance(outcome, Exception):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
 
 
 class Keeper:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.engine import Candidates, FrameError, FrameTooLarge, Generate, Score, frame
 from swarm.engine.base import EngineSpec, EngineStatistics, Generated, GenerateRequest, Origin, Scored, ScoreRequest
-from swarm.engine.llama.process.keeper import Keeper, Reply
+from swarm.engine.llama.process.keeper import Keeper
 from swarm.engine.llama.process.life import Patience
+from swarm.engine.llama.reply import Reply
 from swarm.errors import OutOfTime, PromptTooLong
 from swarm.models.gguf_contents import read_contents
 from swarm.models.lora import read_adapter

@@ -197,8 +197,6 @@ def changes(published: Scored, other: Scored) -> str:
     """`same` answer; `clear`: another than the one that the published file preferred clearly; else a `near tie`."""
     if published.best == other.best:
         return "same"
-    if published.exact and not published.exact[other.best]:
-        return "clear"  # it was out of the running long before the end
     preference = published.ranked[published.best] - published.ranked[other.best]
     return "clear" if preference >= CLEAR_NATS else "near tie"
 

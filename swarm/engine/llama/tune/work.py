@@ -99,7 +99,7 @@ def _asked(pack: Pack, texts: Sequence[str]) -> list[ScoreRequest]:
     prompts = (
         Prompt((*turns, Turn("user", f"Message: {text}")), answer_start="Label:", shared=len(turns)) for text in texts
     )
-    return [ScoreRequest(prompt, options, need="best") for prompt in prompts]
+    return [ScoreRequest(prompt, options) for prompt in prompts]
 
 
 def _shown(pack: Pack) -> list[int]:
