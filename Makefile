@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
 MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
-DATA   ?= ../shared/data/tasks
+DATA   ?= data/tasks  # where the folders banking77 and clinc150 are
 
 .PHONY: run test lint types contracts unit live faults bench peers models clean
 

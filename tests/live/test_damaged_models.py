@@ -246,4 +246,8 @@ def test_a_real_model_is_damaged_too(real: bytearray, tmp_path: Path) -> None:
 
 def test_a_sound_file_beside_them_opens(tmp_path: Path) -> None:
     """The tests above fail for the damage, not for the way they open a file."""
-    opening(write_tiny_model(tmp_path / "model.gguf")).close()
+    engine = opening(write_tiny_model(tmp_path / "model.gguf"))
+    try:
+        assert engine.count("a few words") > 0
+    finally:
+        engine.close()

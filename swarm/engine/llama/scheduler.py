@@ -19,7 +19,7 @@ from swarm.engine.llama.step import Cut, Fork, Limits, MemoryOperation, Restore,
 from swarm.engine.llama.work import Work
 
 LEAST_SAVED = 16  # tokens that need not be decoded again, for a prefix to be worth a sequence
-_LEAST_LONGER = 3  # tokens of a prefix
+_LEAST_LONGER = 3  # tokens beyond what is there already, for another node
 LEAST_KEPT = 64  # tokens of a prompt that is kept when its work is done
 _MOST_KEPT = 4  # such prompts: more would only be in the way of attention
 
@@ -188,7 +188,7 @@ class Scheduler:
         if not fits:
             return None
         base, cached = self._take_from_running(work, base, found, now)
-        on_disk = self._saved.longest(work.prompt[:-1]) if self._saved else 0
+        on_disk = self._saved.longest(work.prompt[:-1]) if self._saved is not None else 0
         if on_disk - cached >= LEAST_SAVED:
             base, cached = self._extend(base, cached, work.prompt[:on_disk], now, restorable=True)
         base, start = self._extend(base, cached, work.prompt[: self._shared_part(work, cached)], now)
