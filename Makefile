@@ -5,7 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
 MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
-DATA   ?= data/tasks  # where the folders banking77 and clinc150 are
+# Where the folders banking77 and clinc150 are: make bench DATA=PATH
+DATA   ?= data/tasks
 
 .PHONY: run test lint types contracts unit live faults bench peers models clean
 
