@@ -43,6 +43,22 @@ class Ours:
         return _reply(await self.engine.generate(generate_request(ask)))
 
 
+class OurHosts:
+    """Several engines that share the work, as a swarm's hosts do: a thread each instead of one engine with them all."""
+
+    def __init__(self, engines: Sequence[LlamaProcess]) -> None:
+        self.name = f"ours, {len(engines)} hosts of 1 thread"
+        self._hosts = [Ours(engine) for engine in engines]
+
+    async def answer(self, asks: Sequence[Ask]) -> list[Reply]:
+        n = len(self._hosts)
+        parts = await asyncio.gather(*(host.answer(asks[i::n]) for i, host in enumerate(self._hosts)))
+        return [parts[i % n][i // n] for i in range(len(asks))]
+
+    async def candidates(self, ask: Ask, n: int) -> list[Reply]:
+        return await self.answer(ask.seeded(n))
+
+
 def generate_request(ask: Ask) -> GenerateRequest:
     """The request of an `ask` without options."""
     schema = json.loads(ask.schema) if ask.schema else None

@@ -61,12 +61,14 @@ async def alternated(
 
 
 async def one_by_one(title: str, contestants: Sequence[Contestant], rounds: Sequence[Sequence[Ask]]) -> list[Series]:
-    """The same with nothing else waiting: each request counts as a round of its own."""
+    """The same with nothing else waiting: each request counts as a round of its own, and each begins with another."""
     series = [Series(contestant.name) for contestant in contestants]
+    pairs = list(zip(contestants, series, strict=True))
     for number, asks in enumerate(rounds):
         progress(f"{title}: {f'round {number} of {len(rounds) - 1}' if number else 'warming up'}")
-        for contestant, own in zip(contestants, series, strict=True):
-            for ask in asks:
+        for ask in asks:
+            pairs.append(pairs.pop(0))  # who comes after whom must not matter
+            for contestant, own in pairs:
                 started = time.perf_counter()
                 replies = await contestant.answer([ask])
                 seconds = time.perf_counter() - started

@@ -11,7 +11,7 @@ from typing import Any
 from peers.cases import Cases
 from peers.contestant import Contestant
 from peers.llama_loop import LlamaLoop
-from peers.ours import WAYS, Ours
+from peers.ours import WAYS, OurHosts, Ours
 from peers.report import Report
 from peers.server import Server
 from swarm.engine.base import EngineSpec
@@ -54,12 +54,19 @@ class Setup:
             yield engine
 
     @contextmanager
-    def contestants(self, *, peers_file: str | None = None, all_ways: bool = False) -> Iterator[list[Contestant]]:
-        """Ours first, then the peers, which read `peers_file` if it is given. All are closed afterwards."""
+    def contestants(
+        self, *, peers_file: str | None = None, all_ways: bool = False, hosts: bool = True
+    ) -> Iterator[list[Contestant]]:
+        """Ours first, then the peers, which read `peers_file` if it is given. All are closed afterwards.
+
+        `hosts`: ours once more as hosts of one thread each, as many as there are threads.
+        """
         path = peers_file or self.file
         with ExitStack() as stack:
             engine = stack.enter_context(self.engine())
             found: list[Contestant] = [Ours(engine, way) for way in (WAYS if all_ways else ("ours",))]
+            if hosts and self.threads > 1:
+                found.append(OurHosts([stack.enter_context(self.engine(threads=1)) for _ in range(self.threads)]))
             if self.server is not None:
                 server = Server(self.server, path, self.threads, self.server_options)
                 found.append(stack.enter_context(closing(server)))

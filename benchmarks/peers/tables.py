@@ -68,7 +68,7 @@ def candidates(setup: Setup) -> None:
 def lone(setup: Setup) -> None:
     """One request at a time, nothing else waiting."""
     n, length = setup.size(12, 2), setup.size(32, 8)
-    with setup.contestants() as contestants:
+    with setup.contestants(hosts=False) as contestants:
         title = "one lone request: classify, 10 options"
         asked = _rounds(setup, setup.cases.classify, n)
         setup.report.compared(title, "requests", asyncio.run(one_by_one(title, contestants, asked)))

@@ -104,7 +104,9 @@ class Context:
         shape = (n_rows, self._model.n_vocabulary)
         if not n_rows:
             return np.empty(shape, np.float32)
-        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._handle), shape)
+        first = ctypes.addressof(llama_cpp.llama_get_logits(self._handle).contents)
+        size = 4 * n_rows * self._model.n_vocabulary  # bytes; `as_array` would make a new type for every shape
+        return np.frombuffer((ctypes.c_char * size).from_address(first), np.float32).reshape(shape)
 
     def save(self, sequence: int) -> bytes:
         """What the sequence holds, for `restore` in a context of the same model and parameters."""

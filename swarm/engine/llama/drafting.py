@@ -18,7 +18,7 @@ STEP_COST = 1.0  # what a step costs beyond its tokens, in tokens: measured with
 _FIRST = 4  # tokens of a text's first guess
 _ENDINGS = (48, 24, 12, 6, 3)  # bytes that have to be the same, the longest first
 _WEIGHT = 0.1  # of the newest draft in the acceptance
-_TRIAL = 32  # one in so many times a draft is made though it does not seem to pay
+_DOUBT = 4  # bytes: a guess found by so many is believed to be right half of the time, until it is seen
 _KEPT = 4096  # shares remembered
 
 
@@ -81,7 +81,6 @@ class Acceptance:
     def __init__(self, step_cost: float = STEP_COST) -> None:
         self._step_cost = step_cost
         self._shares: OrderedDict[tuple[str, int], float] = OrderedDict()
-        self._refused = 0
 
     def pays(self, specialist: str, alike: int, companions: int) -> bool:
         """Is such a guess worth its tokens in a step in which `companions` others take part?
@@ -89,19 +88,23 @@ class Acceptance:
         A wrong token costs the computation of one token. A right one saves its text a step, and what a step costs
         beyond its tokens is borne by all in it: step_cost / (companions + 1). If a share p is right, the gain is
         p × step_cost / (companions + 1) and the loss 1 - p; a draft pays where the gain is larger, that is
-        p > 1 / (step_cost / (companions + 1) + 1). What is not known yet is believed to be right, and what was often
-        wrong is tried again now and then.
+        p > 1 / (step_cost / (companions + 1) + 1).
         """
-        if self._shares.get((specialist, alike), 1.0) > 1 / (self._step_cost / (companions + 1) + 1):
-            return True
-        self._refused += 1
-        return self._refused % _TRIAL == 0
+        share = self._shares.get((specialist, alike), _believed(alike))
+        return share > 1 / (self._step_cost / (companions + 1) + 1)
 
-    def record(self, specialist: str, alike: int, saved: int, wrong: int) -> None:
-        """A draft saved so many steps, and so many of its tokens were wrong; what a grammar forced is neither."""
-        if not saved + wrong:
+    def record(self, specialist: str, alike: int, right: int, wrong: int) -> None:
+        """So many tokens of a guess came, and so many did not; what a grammar forced is neither.
+
+        Guesses that were not decoded teach too: what came is compared with them all the same.
+        """
+        if not right + wrong:
             return
-        share = self._shares.pop((specialist, alike), 1.0)
-        self._shares[specialist, alike] = share + _WEIGHT * (saved / (saved + wrong) - share)
+        share = self._shares.pop((specialist, alike), _believed(alike))
+        self._shares[specialist, alike] = share + _WEIGHT * (right / (right + wrong) - share)
         if len(self._shares) > _KEPT:
             self._shares.popitem(last=False)
+
+
+def _believed(alike: int) -> float:
+    return alike / (alike + _DOUBT)

@@ -56,7 +56,8 @@ class GenerateWork(Work):
         self._acceptance = acceptance if request.draft else None
         self._lookup: Lookup | None = None
         self._draft: list[int] = []  # the last of `pending`
-        self._alike = 0  # what the draft was found by
+        self._untried: int | None = None  # what would have been the draft's first token, had it paid
+        self._alike = 0  # what the draft, or the untried token, was found by
         self._drafted = self._accepted = 0
         if matcher is not None:
             self._write(matcher.forced())
@@ -70,7 +71,7 @@ class GenerateWork(Work):
         """What was written before it lost its place is kept."""
         super().admitted(prefix, cached)
         self.pending += self._tokens
-        self._draft, self.wanted = [], 1
+        self._draft, self._untried, self.wanted = [], None, 1
 
     def prepare(self, companions: int) -> None:
         """Put a draft behind the pending tokens, in place of the last one if that was not decoded."""
@@ -88,6 +89,8 @@ class GenerateWork(Work):
         while True:
             written = self._choose(heads[kept])
             choices += 1
+            if self._untried is not None:
+                self._compare(self._untried, written)
             agreed = _n_alike(written, draft[kept:])
             kept += agreed
             result = self.finished()
@@ -95,8 +98,7 @@ class GenerateWork(Work):
                 break
         self.pending += written[agreed:]
         self.forgotten = len(draft) - kept
-        if draft:
-            self._learn(len(draft), kept, saved=choices - 1)
+        self._learn(len(draft), kept, saved=choices - 1)
         return result
 
     def finished(self) -> Generated | None:
@@ -133,13 +135,28 @@ class GenerateWork(Work):
             self._lookup = Lookup(self._vocabulary.piece, self.prompt)
         self._lookup.extend(self._tokens[len(self._lookup) - len(self.prompt) :])
         guess = self._lookup.guess(self._max_tokens - len(self._tokens) - 1)
-        if guess is None or not self._acceptance.pays(self.origin.specialist, guess.alike, companions):
+        if guess is None:
             return []
+        pays = self._acceptance.pays(self.origin.specialist, guess.alike, companions)
+        tokens = guess.tokens if pays else guess.tokens[:1]
+        draft = list(takewhile(lambda token: not self._vocabulary.is_end(token), tokens))
+        if self._matcher and draft:
+            draft = draft[: self._matcher.valid(draft)]
         self._alike = guess.alike
-        draft = list(takewhile(lambda token: not self._vocabulary.is_end(token), guess.tokens))
-        return draft[: self._matcher.valid(draft)] if self._matcher and draft else draft
+        if draft and not pays:
+            self._untried = draft[0]
+        return draft if pays else []
+
+    def _compare(self, untried: int, written: Sequence[int]) -> None:
+        """Learn from a guess that was not decoded."""
+        assert self._acceptance is not None, "only it makes guesses"
+        right = int(written[:1] == [untried])
+        self._acceptance.record(self.origin.specialist, self._alike, right, 1 - right)
+        self._untried = None
 
     def _learn(self, drafted: int, accepted: int, saved: int) -> None:
+        if not drafted:
+            return
         assert self._lookup is not None and self._acceptance is not None, "only these make drafts"
         self._drafted += drafted
         self._accepted += accepted

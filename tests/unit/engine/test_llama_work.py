@@ -161,14 +161,14 @@ def test_a_request_may_forbid_drafts() -> None:
 
 def test_a_draft_that_was_not_decoded_is_made_anew() -> None:
     """Preparing twice leaves one draft; a step that reads only a part of the prompt leaves the work as it was."""
-    work = GenerateWork(Bytes(), tuple(b"abcdabc"), request(9), None, acceptance=Acceptance())
+    work = GenerateWork(Bytes(), tuple(b"abcdefabcde"), request(9), None, acceptance=Acceptance())
     assert work.absorb(np.empty((0, 262), np.float32), None, NO_ROWS) is None
     work.pending.clear()
-    work.absorb(saying(b"d")(b"")[None, :], None, NO_ROWS)
+    work.absorb(saying(b"f")(b"")[None, :], None, NO_ROWS)
     work.prepare(0)
     first = (list(work.pending), work.wanted, work.writing)
     work.prepare(0)
-    assert (work.pending, work.wanted, work.writing) == first == ([*b"dabcd"], 5, True)
+    assert (work.pending, work.wanted, work.writing) == first == ([*b"fabcd"], 5, True)
 
 
 def test_drafts_are_made_where_they_pay() -> None:
@@ -177,14 +177,27 @@ def test_drafts_are_made_where_they_pay() -> None:
     What is known of one specialist and one length of agreement says nothing about another.
     """
     acceptance = Acceptance(step_cost=5)
-    assert acceptance.pays("new", 3, 15)
+    assert [acceptance.pays("new", alike, 15) for alike in (3, 48)] == [False, True]
     for _ in range(60):
-        acceptance.record("half", 3, saved=2, wrong=2)
-        acceptance.record("never", 3, saved=0, wrong=4)
-        acceptance.record("never", 12, saved=0, wrong=0)
+        acceptance.record("half", 3, right=2, wrong=2)
+        acceptance.record("never", 3, right=0, wrong=4)
+        acceptance.record("never", 12, right=0, wrong=0)
     assert [acceptance.pays("half", 3, n) for n in (0, 5, 15)] == [True, False, False]
     assert [acceptance.pays("never", alike, 0) for alike in (3, 12)] == [False, True]
-    assert any(acceptance.pays("never", 3, 0) for _ in range(50)), "a specialist may have changed: it is tried again"
+
+
+def test_guesses_that_were_not_decoded_teach() -> None:
+    """A specialist that begins to copy is found out without any draft having been paid for."""
+    acceptance = Acceptance()
+    lengths = (3, 6, 12, 24, 48)
+    for _ in range(60):
+        for alike in lengths:
+            acceptance.record("", alike, right=0, wrong=1)
+    assert not any(acceptance.pays("", alike, 0) for alike in lengths)
+    text = b"the parcel with my new shoes has not arrived"
+    for _ in range(8):
+        result, _ = run(request(), saying(text), list(b"Repeat: " + text), acceptance)
+    assert result.accepted > len(text) / 3
 
 
 def test_guesses_reach_further_while_they_are_right() -> None:
