@@ -51,11 +51,17 @@ class LanguageModel(Protocol):
     """An engine that reads prompts."""
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """Raises `PromptTooLong`, `OutOfTime`, `EngineCrashed`, `EngineClosed`."""
+        """Log-probability (nats) of each option after the prompt.
+
+        Raises `PromptTooLong`, `OutOfTime`, `EngineCrashed`, `EngineClosed`.
+        """
         ...
 
     async def generate(self, request: GenerateRequest) -> Generated:
-        """Raises `PromptTooLong`, `SchemaUnsupported`, `OutOfTime`, `EngineCrashed`, `EngineClosed`."""
+        """Text after the prompt.
+
+        Raises `PromptTooLong`, `SchemaUnsupported`, `OutOfTime`, `EngineCrashed`, `EngineClosed`.
+        """
         ...
 
     async def candidates(self, request: GenerateRequest, n: int) -> tuple[Generated, ...]:
@@ -69,7 +75,9 @@ class LanguageModel(Protocol):
         """Tokens of `text` as plain text."""
         ...
 
-    def statistics(self) -> EngineStatistics: ...
+    def statistics(self) -> EngineStatistics:
+        """What it has done since it was opened, and what it is doing."""
+        ...
 
     def close(self) -> None:
         """Stop the engine's thread and free the model; waiting work ends with `EngineClosed`. May be called twice."""
@@ -80,12 +88,19 @@ class Embedder(Protocol):
     """An engine that turns texts into unit vectors."""
 
     async def embed(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
-        """Shape (len(texts), dimension), each row of length 1. Texts beyond the model's window are cut."""
+        """Shape (len(texts), dimension), each row of length 1. Texts beyond the model's window are cut.
+
+        Raises `EngineClosed`.
+        """
         ...
 
-    def count(self, text: str) -> int: ...
+    def count(self, text: str) -> int:
+        """Tokens of `text`, as far as it is read."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the model; what is asked from now on ends with `EngineClosed`. May be called twice."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +115,5 @@ class Predictor(Protocol):
     """An engine that knows a fixed set of labels."""
 
     async def predict(self, texts: tuple[str, ...]) -> Predicted:
-        """One row of probabilities for each text. Raises `EngineClosed`."""
+        """Shapes (len(texts), labels) and (len(texts), dimension). Raises `EngineClosed`."""
         ...

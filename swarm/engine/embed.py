@@ -57,9 +57,11 @@ class OnnxEmbedder:
         return await future
 
     def count(self, text: str) -> int:
+        """Tokens of `text`, the two around it included; at most `WINDOW`."""
         return len(self._tokenizer.encode(text).ids)
 
     def close(self) -> None:
+        """Take no more texts: they end with `EngineClosed`. May be called twice."""
         self._closed = True
         self._thread.shutdown(wait=False)  # what it has begun it finishes, so that no caller waits for ever
 

@@ -19,7 +19,7 @@ class SoftmaxHead:
         self._weights, self._bias = weights, bias
 
     async def predict(self, texts: tuple[str, ...]) -> Predicted:
-        """Probabilities of every label for each text, and the texts' vectors. Raises `EngineClosed`."""
+        """Probabilities, shape (len(texts), labels), and vectors, (len(texts), dimension). Raises `EngineClosed`."""
         vectors = await self._embedder.embed(texts)
         return Predicted(probabilities(self._weights, self._bias, vectors), vectors)
 

@@ -140,6 +140,7 @@ class RemoteModel:
         return Reply(text, used.prompt_tokens, used.completion_tokens, cost, cut=finish == "length")
 
     async def close(self) -> None:
+        """Close its connections. It answers nothing more."""
         if self._client is not None:
             await self._client.close()
 

@@ -57,6 +57,7 @@ class ScriptedModel:
         self._closed = False
 
     async def score(self, request: ScoreRequest) -> Scored:
+        """The script's log-probabilities (nats). Raises `PromptTooLong`, `EngineClosed` and what the script raises."""
         n_prompt = self._take(request)
         script = self._score if isinstance(self._score, Mapping) else self._score(request)
         lengths = tuple(max(1, self._count(option)) for option in request.options)
@@ -64,6 +65,7 @@ class ScriptedModel:
         return Scored(logprobs, lengths, tokens_in=n_prompt + sum(lengths), tokens_cached=0)
 
     async def generate(self, request: GenerateRequest) -> Generated:
+        """The script's text, cut. Raises `PromptTooLong`, `EngineClosed` and what the script raises."""
         n_prompt = self._take(request)
         text = self._generate if isinstance(self._generate, str) else self._generate(request)
         for stop in request.stop:
@@ -77,16 +79,20 @@ class ScriptedModel:
         )
 
     async def candidates(self, request: GenerateRequest, n: int) -> tuple[Generated, ...]:
+        """`n` times what `generate` gives, text i to the request with `seed + i`. Raises what `generate` raises."""
         seeds = (msgspec.structs.replace(request, seed=request.seed + i) for i in range(n))
         return tuple([await self.generate(one) for one in seeds])
 
     def count(self, text: str) -> int:
+        """Tokens of `text`, as the `count` that was handed in has it."""
         return self._count(text)
 
     def statistics(self) -> EngineStatistics:
+        """One step a request, all of them finished."""
         return EngineStatistics(steps=len(self.requests), finished=len(self.requests))
 
     def close(self) -> None:
+        """Whatever is asked from now on ends with `EngineClosed`."""
         self._closed = True
 
     def tokens(self, prompt: Prompt) -> int:
@@ -115,6 +121,7 @@ class ScriptedEmbedder:
         self._closed = False
 
     async def embed(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension), rows of length 1. Raises `EngineClosed`."""
         if self._closed:
             raise EngineClosed("the scripted embedder was closed")
         vectors = np.zeros((len(texts), self._dimension), np.float32)
@@ -126,7 +133,9 @@ class ScriptedEmbedder:
         return unit
 
     def count(self, text: str) -> int:
+        """Words of `text`."""
         return len(re.findall(r"\w+", text))
 
     def close(self) -> None:
+        """Whatever is asked from now on ends with `EngineClosed`."""
         self._closed = True

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
+from time import monotonic
 
 import llama_cpp
 import numpy as np
@@ -103,7 +104,7 @@ async def in_company(engine: LlamaEngine, asked: Sequence[Prompt]) -> list[Gener
         with suppress(PromptTooLong, SchemaUnsupported, OutOfTime):
             await (engine.score(company.score()) if chance.random() < 0.5 else engine.generate(company.generate()))
 
-    await asyncio.gather(*(job for work in works for job in (engine._run(work, None), other())))
+    await asyncio.gather(*(job for work in works for job in (engine._run(work, None, monotonic()), other())))
     return works
 
 
@@ -113,7 +114,7 @@ async def alone(spec: EngineSpec, asked: Sequence[Prompt]) -> list[GenerateWork]
     try:
         works = [greedy(engine, prompt) for prompt in asked]
         for work in works:
-            await engine._run(work, None)
+            await engine._run(work, None, monotonic())
         return works
     finally:
         engine.close()

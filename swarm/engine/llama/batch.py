@@ -34,7 +34,7 @@ class Batch:
             setattr(self.native, name, _pointer(name, array))
 
     def fill(self, spans: Sequence[Span]) -> int:
-        """Replace the content; returns the number of outputs. Their order is that of the spans."""
+        """Replace the content by `spans`, `capacity` tokens at most; returns the number of outputs, in their order."""
         self._sequences.clear()
         end = outputs = 0
         for span in spans:

@@ -8,11 +8,11 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-from numpy.typing import NDArray
 
 from swarm.engine.base import EngineSpec
 from swarm.engine.llama import library
 from swarm.engine.llama.batch import Batch
+from swarm.engine.llama.logits import Rows
 from swarm.engine.llama.model import Model
 from swarm.engine.llama.step import SPARE_NODES, Cut, Fork, Span
 from swarm.errors import EngineError
@@ -90,7 +90,7 @@ class Context:
                 case Cut(sequence, start, end):
                     llama_cpp.llama_memory_seq_rm(self._memory, sequence, start, _until(end))
 
-    def decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+    def decode(self, spans: Sequence[Span]) -> Rows:
         """Logits of the wanted outputs, shape (outputs, vocabulary): a view that lives until the next decode.
 
         Raises `NoRoom` (nothing was changed) and `EngineError` (what the batch's sequences hold is undefined).
@@ -106,10 +106,13 @@ class Context:
             return np.empty(shape, np.float32)
         first = ctypes.addressof(llama_cpp.llama_get_logits(self._handle).contents)
         size = 4 * n_rows * self._model.n_vocabulary  # bytes; `as_array` would make a new type for every shape
-        return np.frombuffer((ctypes.c_char * size).from_address(first), np.float32).reshape(shape)
+        return np.frombuffer(memoryview((ctypes.c_char * size).from_address(first)), np.float32).reshape(shape)
 
     def save(self, sequence: int) -> bytes:
-        """What the sequence holds, for `restore` in a context of the same model and parameters."""
+        """What the sequence holds, for `restore` in a context of the same model and parameters.
+
+        Raises `MemoryError`.
+        """
         size = llama_cpp.llama_state_seq_get_size(self._handle, sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = llama_cpp.llama_state_seq_get_data(self._handle, buffer, size, sequence)
@@ -121,7 +124,7 @@ class Context:
         return bool(llama_cpp.llama_state_seq_set_data(self._handle, buffer, len(state), sequence))
 
     def held(self) -> dict[int, int]:
-        """Sequence → the positions that it holds, for every sequence that holds any."""
+        """Sequence → how many positions (tokens) it holds, for every sequence that holds any."""
         last = (
             (sequence, llama_cpp.llama_memory_seq_pos_max(self._memory, sequence))
             for sequence in range(self.n_sequences)

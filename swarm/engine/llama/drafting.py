@@ -65,7 +65,7 @@ class Lookup:
         return None
 
     def checked(self, drafted: int, accepted: int) -> None:
-        """How a draft fared: what goes well is guessed further the next time."""
+        """Of `drafted` tokens `accepted` were right: what goes well is guessed further the next time."""
         self._far = min(2 * drafted, LONGEST) if accepted == drafted else accepted + 1
 
     def _endings(self) -> list[bytes]:
@@ -94,7 +94,7 @@ class Acceptance:
         return share > 1 / (self._step_cost / (companions + 1) + 1)
 
     def record(self, specialist: str, alike: int, right: int, wrong: int) -> None:
-        """So many tokens of a guess came, and so many did not; what a grammar forced is neither.
+        """`right` tokens of a guess came, and `wrong` did not; what a grammar forced is neither.
 
         Guesses that were not decoded teach too: what came is compared with them all the same.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,11 @@ class LlamaEngine:
             raise
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """Log-probability of each option. Raises `PromptTooLong`, `OutOfTime`, `EngineClosed`.
+        """Log-probability (nats) of each option. Raises `PromptTooLong`, `OutOfTime`, `EngineClosed`.
 
         `ValueError` for a request that makes no sense (no options, offsets for other options, an unknown adapter).
         """
+        came = time.monotonic()
         tree = self._tree(request.options, request.measure == "constrained")
         if request.offsets and len(request.offsets) != len(request.options):
             raise ValueError(f"{len(request.offsets)} offsets for {len(request.options)} options; give one for each")
@@ -88,7 +90,7 @@ class LlamaEngine:
             offsets = tuple(own - request.prior_share * score for own, score in zip(offsets, prior.ranked, strict=True))
         tokens, shared = self._fitting(request, tree.room)
         work = ScoreWork(tokens, tree, request, offsets, shared=shared)
-        result: Scored = await self._run(work, request.adapter)
+        result: Scored = await self._run(work, request.adapter, came)
         return result
 
     async def generate(self, request: GenerateRequest) -> Generated:
@@ -97,6 +99,7 @@ class LlamaEngine:
         With a `schema` or `regex` after an `answer_start`, JSON text begins with the space that separates the two.
         `ValueError` for a request that makes no sense (no tokens, both a schema and a regex, an unknown adapter).
         """
+        came = time.monotonic()
         if request.max_tokens < 1:
             raise ValueError(f"max_tokens is {request.max_tokens}; it must be 1 or more")
         if request.schema is not None and request.regex is not None:
@@ -105,10 +108,13 @@ class LlamaEngine:
         matcher = await self._matcher(request)
         work = GenerateWork(self._model, tokens, request, matcher, shared=shared, acceptance=self._acceptance)
         result: Generated | None = work.finished()  # a constraint may leave no choice at all
-        return result or await self._run(work, request.adapter)
+        return result or await self._run(work, request.adapter, came)
 
     async def candidates(self, request: GenerateRequest, n: int) -> tuple[Generated, ...]:
-        """`n` texts after one prompt, which is decoded once; text i is that of the same request with `seed + i`."""
+        """`n` texts after one prompt, which is decoded once; text i is that of the same request with `seed + i`.
+
+        Raises what `generate` raises.
+        """
         requests = (msgspec.structs.replace(request, seed=request.seed + i) for i in range(n))
         try:
             async with asyncio.TaskGroup() as group:
@@ -126,15 +132,18 @@ class LlamaEngine:
         return self._loop.statistics()
 
     def close(self) -> None:
-        """Stop after the current step, save useful prefixes, free all memory; unfinished work gets `EngineClosed`."""
+        """Stop after the current step, save useful prefixes, free all memory; unfinished work gets `EngineClosed`.
+
+        May be called twice.
+        """
         self._loop.close()
         self._model.close()
 
-    async def _run(self, work: Work, adapter: str | None) -> Any:
+    async def _run(self, work: Work, adapter: str | None, came: float) -> Any:
         if adapter is not None and adapter not in self._spec.adapters:
             raise ValueError(f"engine {self._spec.path}: adapter {adapter!r} was not named when it was opened")
         reply = Reply()
-        self._loop.submit(work, reply, adapter)
+        self._loop.submit(work, reply, adapter, came)
         try:
             return await reply.future
         except asyncio.CancelledError:

@@ -11,17 +11,22 @@ from swarm.engine.base import Generated, GenerateRequest
 from swarm.engine.llama.drafting import Acceptance, Lookup
 from swarm.engine.llama.grammar.fields import field_means
 from swarm.engine.llama.grammar.matcher import Matcher
-from swarm.engine.llama.sampling import Row, Sampler
+from swarm.engine.llama.logits import Row, Rows
+from swarm.engine.llama.sampling import Sampler
 from swarm.engine.llama.scoring import Wave
-from swarm.engine.llama.work import Result, Rows, Work
+from swarm.engine.llama.work import Result, Work
 
 
 class Vocabulary(Protocol):
     """What writing needs to know of a model."""
 
-    def is_end(self, token: int) -> bool: ...
+    def is_end(self, token: int) -> bool:
+        """Does this token end a generation?"""
+        ...
 
-    def piece(self, token: int) -> bytes: ...
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; none for control tokens."""
+        ...
 
 
 class GenerateWork(Work):
@@ -65,6 +70,7 @@ class GenerateWork(Work):
 
     @property
     def writing(self) -> bool:
+        """Nothing of the prompt is left to be read: only what was written, and its draft."""
         return 0 < len(self.pending) - len(self._draft) <= len(self._tokens)
 
     def admitted(self, prefix: int, cached: int) -> None:
@@ -81,6 +87,7 @@ class GenerateWork(Work):
         self.wanted = 1 + len(self._draft)
 
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
+        """Choose the next token, and one after each of the draft's that the text agrees with."""
         self.forgotten = 0
         if not len(heads):
             return None

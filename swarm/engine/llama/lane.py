@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from swarm.engine.llama.context import Context, NoRoom
+from swarm.engine.llama.logits import Rows
 from swarm.engine.llama.prefix import Node
 from swarm.engine.llama.saved import SavedPrefixes
 from swarm.engine.llama.scheduler import Scheduler
@@ -41,6 +40,7 @@ class Lane:
 
     @property
     def idle(self) -> bool:
+        """There is no work here, neither waiting nor running."""
         return self.scheduler.idle
 
     def step(self) -> list[Settled]:
@@ -88,7 +88,7 @@ class Lane:
             self._saved.close()
         self._context.close()
 
-    def _decode(self, step: Step) -> NDArray[np.float32] | None:
+    def _decode(self, step: Step) -> Rows | None:
         """The step's logits, or `None` when it failed or there was no room and somebody made some."""
         self._apply()
         if not step.parts:
@@ -115,13 +115,13 @@ class Lane:
         queue = self.scheduler.queue
         queue.rate = _RATE_MEMORY * queue.rate + (1 - _RATE_MEMORY) * step.tokens / max(seconds, 1e-6)
 
-    def _postprocess(self, step: Step, rows: NDArray[np.float32]) -> None:
+    def _postprocess(self, step: Step, rows: Rows) -> None:
         self.scheduler.commit(step)
         for part in step.parts:
             if isinstance(part.owner, Seat):
                 self._absorb(part.owner, part, rows)
 
-    def _absorb(self, seat: Seat, part: Part, rows: NDArray[np.float32]) -> None:
+    def _absorb(self, seat: Seat, part: Part, rows: Rows) -> None:
         first = part.row + part.heads
         n_read = part.wave.rows if part.wave else 0
         try:

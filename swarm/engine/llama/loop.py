@@ -30,7 +30,7 @@ class EngineLoop:
         self._open_lane = open_lane
         self._name = name
         self._changed = threading.Condition()
-        self._inbox: deque[tuple[Work, str | None]] = deque()
+        self._inbox: deque[tuple[Work, str | None, float]] = deque()
         self._unwanted: list[Work] = []
         self._replies: dict[Work, Reply] = {}
         self._closed = False
@@ -38,13 +38,13 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work, reply: Reply, adapter: str | None = None) -> None:
-        """Queue `work`. Raises `EngineClosed`."""
+    def submit(self, work: Work, reply: Reply, adapter: str | None, came: float) -> None:
+        """Queue `work`, whose age and time left count from `came` (monotonic time, s). Raises `EngineClosed`."""
         with self._changed:
             if self._closed:
                 raise self._closed_error()
             self._replies[work] = reply
-            self._inbox.append((work, adapter))
+            self._inbox.append((work, adapter, came))
             self._changed.notify()
 
     def cancel(self, work: Work) -> None:
@@ -98,10 +98,10 @@ class EngineLoop:
                 self._wait_for_company()
             new, self._inbox = self._inbox, deque()
             unwanted, self._unwanted = self._unwanted, []
-        now = time.monotonic()
-        for work, adapter in new:
-            self._take_in(work, adapter, now)
+        for work, adapter, came in new:
+            self._take_in(work, adapter, came)
         self._drop([work for work in unwanted if work in self._replies], None)
+        now = time.monotonic()
         for lane in self._lanes.values():
             overdue = lane.scheduler.queue.overdue(now)
             self._drop(overdue, OutOfTime("the time for this request is up; give it more, or the engine less to do"))
@@ -125,7 +125,7 @@ class EngineLoop:
     def _wanted(self) -> bool:
         return self._closed or bool(self._inbox) or any(not lane.idle for lane in self._lanes.values())
 
-    def _take_in(self, work: Work, adapter: str | None, now: float) -> None:
+    def _take_in(self, work: Work, adapter: str | None, came: float) -> None:
         if adapter not in self._lanes:
             assert adapter is not None
             try:
@@ -136,7 +136,7 @@ class EngineLoop:
                 self._replies.pop(work).send(error if isinstance(error, SwarmError) else unexpected)
                 return
             self._turns.append(self._lanes[adapter])
-        self._lanes[adapter].scheduler.add(work, now)
+        self._lanes[adapter].scheduler.add(work, came)
 
     def _drop(self, works: list[Work], cause: OutOfTime | None) -> None:
         if not works:

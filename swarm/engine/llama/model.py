@@ -40,7 +40,7 @@ class Model:
 
     @classmethod
     def load(cls, spec: EngineSpec, *, vocabulary_only: bool = False) -> Model:
-        """With `vocabulary_only` it can tokenise and nothing else.
+        """Load the file of `spec`. With `vocabulary_only` it can tokenise and nothing else.
 
         Raises `ModelNotFound`, `ModelDamaged`, and `ModelError` when the chat format does not fit the vocabulary.
         """
@@ -82,6 +82,7 @@ class Model:
 
     @property
     def begin_token(self) -> int:
+        """The vocabulary's token for the beginning of a text."""
         return int(llama_cpp.llama_vocab_bos(self.vocabulary))
 
     @property
@@ -104,12 +105,15 @@ class Model:
                 self._changed.notify_all()
 
     def tokenise(self, text: str) -> list[int]:
-        """Tokens of `text` as plain text: special tokens are neither added nor recognised."""
+        """Tokens of `text` as plain text: special tokens are neither added nor recognised. Raises `EngineClosed`."""
         with self.reading():
             return self._tokens(text.encode(), parse_special=False)
 
     def render(self, prompt: Prompt) -> tuple[list[int], list[int]]:
-        """Tokens of the prompt's shared turns, and tokens of what follows up to the answer's first token."""
+        """Tokens of the prompt's shared turns, and tokens of what follows up to the answer's first token.
+
+        Raises `EngineClosed`.
+        """
         shared, rest = self._format.render(prompt)
         with self.reading():
             head, tail = self._encode(shared), self._encode(rest)
@@ -120,6 +124,7 @@ class Model:
         return bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
 
     def is_control(self, token: int) -> bool:
+        """Does this token stand for no text, but mark turns and the like?"""
         return bool(llama_cpp.llama_vocab_is_control(self.vocabulary, token))
 
     def piece(self, token: int) -> bytes:
@@ -133,7 +138,10 @@ class Model:
             size = -written
 
     def spellings(self) -> list[bytes]:
-        """The bytes of every token in the vocabulary; a control token's string is marked by a leading 0xff."""
+        """The bytes of every token in the vocabulary; a control token's string is marked by a leading 0xff.
+
+        Raises `EngineClosed`.
+        """
         with self.reading():
             return [
                 b"\xff" + llama_cpp.llama_vocab_get_text(self.vocabulary, token)

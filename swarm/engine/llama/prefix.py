@@ -38,10 +38,12 @@ class Node:
 
     @property
     def end(self) -> int:
+        """Position behind its last token: how many tokens its path has."""
         return self.start + len(self.tokens)
 
     @property
     def ready(self) -> bool:
+        """All of its own tokens are in memory."""
         return self.decoded == len(self.tokens)
 
     @property
@@ -60,10 +62,11 @@ class Node:
         return self._uses > 0
 
     def uses(self, now: float) -> float:
-        """How often it was used, each use counting half after five minutes."""
+        """How often it was used up to `now` (seconds of a steady clock), each use counting half after five minutes."""
         return self._uses * float(0.5 ** ((now - self._used_at) / _HALF_LIFE_S))
 
     def use(self, now: float) -> None:
+        """Somebody builds on it, at `now` (seconds of a steady clock)."""
         self._uses, self._used_at = self.uses(now) + 1, now
 
     def chain(self) -> Iterator[Node]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from swarm.engine.llama.environment import child_environment
 from swarm.errors import ModelDamaged, ModelError
 from swarm.models.gguf import read_header
 
@@ -39,11 +40,14 @@ def requantize(src: Path, dst: Path, format: str, within_s: float | None = None)
     read_header(src)
     partial = dst.with_name(f".{dst.name}.{os.getpid()}.partial")
     command = [sys.executable, "-m", __name__, str(src), str(partial), format]
-    # The child finds this package wherever the parent found it, installed or not.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         child = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=within_s
+            command,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=within_s,
         )
         if child.returncode != 0:
             raise ModelError(f"re-quantizing {src.name} to {format} failed: {_reason(child)}")

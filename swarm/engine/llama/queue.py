@@ -21,7 +21,7 @@ _TASKS = 4096  # whose service is remembered
 
 
 class Queue:
-    """Waiting work, and how much each task has been served."""
+    """Waiting work, and how much each task has been served. `now`: seconds of a steady clock, throughout."""
 
     def __init__(self) -> None:
         self._waiting: dict[Work, None] = {}
@@ -40,7 +40,7 @@ class Queue:
         return iter(self._waiting)
 
     def add(self, work: Work, now: float) -> None:
-        """Let it wait; `now` is in seconds of a steady clock. A request without a task is a task of its own."""
+        """Let it wait; it came at `now`. A request without a task is a task of its own."""
         self._waiting[work] = None
         self._came[work] = now
         self._names[work] = work.origin.task or f"\0{next(self._anonymous)}"

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Row = NDArray[np.float32]  # logits, shape (vocabulary,)
+from swarm.engine.llama.logits import Row, log_normalisers
+
 _WORD = 32  # bits; masks are whole words of these
 _BLOCK = 512
 _SEED_BITS = (1 << 64) - 1
@@ -66,7 +67,10 @@ class Sampler:
         self._seed = seed & _SEED_BITS
 
     def sample(self, logits: Row, position: int, allowed: Mask | None = None) -> Sampled:
-        """`logits`: shape (vocabulary,). `position`: tokens of the text before it. `allowed`: at least one token."""
+        """Choose a token.
+
+        `logits`: shape (vocabulary,). `position`: tokens of the text before it. `allowed`: at least one token.
+        """
         likeliest = int(logits.argmax())
         if self._temperature:
             token = self._draw(logits, position, allowed)
@@ -74,7 +78,7 @@ class Sampler:
             token = likeliest
         else:
             token = int(allowed.tokens[logits[allowed.tokens].argmax()])
-        return Sampled(token, float(logits[token]) - _log_normaliser(logits, float(logits[likeliest])))
+        return Sampled(token, float(logits[token] - log_normalisers(logits[None])[0]))
 
     def _draw(self, logits: Row, position: int, allowed: Mask | None) -> int:
         values = logits if allowed is None else np.where(allowed.spread(len(logits)), logits, -np.inf)
@@ -99,10 +103,3 @@ def _place(weights: Row, share: float) -> int:
     if at < start + len(inside) and weights[at]:
         return at
     return start + int(np.flatnonzero(weights[start : start + _BLOCK])[-1])  # the sums were rounded differently
-
-
-def _log_normaliser(logits: Row, top: float) -> float:
-    """log Σ exp; `top` is the largest."""
-    scratch = logits - np.float32(top)
-    np.exp(scratch, out=scratch)
-    return top + float(np.log(scratch.sum()))

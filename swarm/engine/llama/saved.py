@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ class SavedPrefixes:
         self._most_bytes = most_bytes
         self._names: dict[bytes, str] = {}  # tokens -> file
         self._ordered: list[bytes] = []
+        self._changing = threading.Lock()  # either of the two; the writer adds to them
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="prefixes")
         for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
             if (header := _read_header(path)) is not None:
@@ -53,12 +55,13 @@ class SavedPrefixes:
     def longest(self, prompt: Sequence[int]) -> int:
         """Tokens of the longest saved prefix that `prompt` begins with."""
         key = key_of(prompt)
-        while place := bisect_right(self._ordered, key):
-            candidate = self._ordered[place - 1]
-            if key.startswith(candidate):
-                return len(candidate) // 4
-            # Whatever lies between shares no more with the prompt than this neighbour does.
-            key = key[: common(key, candidate) // 4 * 4]
+        with self._changing:
+            while place := bisect_right(self._ordered, key):
+                candidate = self._ordered[place - 1]
+                if key.startswith(candidate):
+                    return len(candidate) // 4
+                # Whatever lies between shares no more with the prompt than this neighbour does.
+                key = key[: common(key, candidate) // 4 * 4]
         return 0
 
     def read(self, prefix: Sequence[int]) -> bytes | None:
@@ -80,13 +83,14 @@ class SavedPrefixes:
         return None
 
     def write(self, prefix: Sequence[int], state: bytes) -> None:
-        """Keep `state`, in the background. A disk that is full or read-only is an event in the log, nothing more."""
+        """Keep `state`, in the background; it is known once its file is whole.
+
+        A disk that is full or read-only is an event in the log, nothing more.
+        """
         key = key_of(prefix)
         if key in self._names or len(state) > _LARGEST:
             return
-        name = hashlib.blake2b(key, digest_size=16).hexdigest() + _SUFFIX
-        self._remember(key, name)
-        self._writer.submit(self._write, key, name, state)
+        self._writer.submit(self._write, key, hashlib.blake2b(key, digest_size=16).hexdigest() + _SUFFIX, state)
 
     def close(self) -> None:
         """Wait until everything is written."""
@@ -101,6 +105,7 @@ class SavedPrefixes:
                 file.write(_MAGIC + len(header).to_bytes(4, "big") + header)
                 file.write(state)
             partial.replace(self._folder / name)
+            self._remember(key, name)
             self._shrink()
         except OSError as error:
             log.warning("prefix.not_saved", folder=str(self._folder), cause=str(error))
@@ -118,15 +123,18 @@ class SavedPrefixes:
             size -= status.st_size
 
     def _remember(self, key: bytes, name: str) -> None:
-        if key not in self._names:
-            insort(self._ordered, key)
-        self._names[key] = name
+        with self._changing:
+            if key not in self._names:
+                insort(self._ordered, key)
+            self._names[key] = name
 
     def _forget(self, key: bytes) -> None:
-        if (name := self._names.pop(key, None)) is not None:
+        with self._changing:
+            if (name := self._names.pop(key, None)) is None:
+                return
             self._ordered.remove(key)
-            with suppress(OSError):
-                (self._folder / name).unlink()
+        with suppress(OSError):
+            (self._folder / name).unlink()
 
 
 def _read_header(path: Path) -> _Header | None:

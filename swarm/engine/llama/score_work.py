@@ -8,9 +8,10 @@ from itertools import islice
 import numpy as np
 
 from swarm.engine.base import Scored, ScoreRequest
+from swarm.engine.llama.logits import Rows
 from swarm.engine.llama.scoring import ROOT, OptionTree, Wave
 from swarm.engine.llama.search import Bounds
-from swarm.engine.llama.work import Result, Rows, Work
+from swarm.engine.llama.work import Result, Work
 
 _COMPANY = 4  # requests that share a step: then it is full, and a node more costs what it costs alone
 _AT_ONCE, _MORE_AT_ONCE = 1, 3  # ways read on in one step
@@ -43,13 +44,16 @@ class ScoreWork(Work):
 
     @property
     def wave(self) -> Wave | None:
+        """The first of the chosen waves that was not decoded yet."""
         return self._waves[self._waves_done] if self._waves_done < len(self._waves) else None
 
     @property
     def writing(self) -> bool:
+        """The prompt's last token is read: what is left are options."""
         return self._root_read
 
     def restart(self) -> None:
+        """What was read of options stays known; what was about to be read is chosen anew."""
         self._waves, self._waves_done = () if self._searching else self._tree.waves, 0
         self._root_read, self._open = False, []
 
@@ -63,6 +67,7 @@ class ScoreWork(Work):
         self._open = []
 
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
+        """Read the options' tokens off the logits. Raises `EngineError` when these are no numbers."""
         if len(heads):
             self._tree.read([ROOT], heads, self._edges)
             self._root_read = True

@@ -21,6 +21,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from swarm.engine.llama.logits import Rows, log_normalisers
 from swarm.errors import EngineError
 
 ROOT = 0  # the node before the options: the prompt's last token
@@ -110,10 +111,11 @@ class OptionTree:
         ends = [lane for lane, after in pairwise([*lanes, ()]) if lane and after[: len(lane)] != lane]
         return _waves(ends, self.max_lanes, self.max_nodes, self.constrained)
 
-    def read(self, nodes: Sequence[int], rows: NDArray[np.float32], edges: NDArray[np.float64]) -> None:
-        """Fill in the log-probability of all edges that start at `nodes`, whose logits are `rows`.
+    def read(self, nodes: Sequence[int], rows: Rows, edges: NDArray[np.float64]) -> None:
+        """Fill in the log-probability (nats) of all edges that start at `nodes`, whose logits are `rows`.
 
-        `rows`: shape (nodes, vocabulary); `edges`: shape (edges,), changed in place.
+        `rows`: shape (nodes, vocabulary); `edges`: shape (edges,), changed in place. Raises `EngineError` for
+        logits that are no numbers.
         """
         row_of = np.full(int(max(self.sources.max(), *nodes)) + 1, len(rows))
         row_of[list(nodes)] = np.arange(len(rows))
@@ -150,18 +152,6 @@ def option_tree(
         branches = tuple(map(_up_to_the_last_fork, branches))
     everything = OptionTree((), sources, tokens, paths, branches, known, constrained, max_lanes, max_nodes)
     return replace(everything, waves=everything.waves_for(branches))
-
-
-def log_normalisers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """log Σ exp of each row: shape (rows, vocabulary) → (rows,). Row by row, so that one stays in the CPU's cache."""
-    result = np.empty(len(rows), np.float64)
-    scratch = np.empty(rows.shape[1:], np.float32)
-    for index, row in enumerate(rows):
-        top = row.max()
-        np.subtract(row, top, out=scratch)
-        np.exp(scratch, out=scratch)
-        result[index] = float(top) + float(np.log(scratch.sum()))  # summed in pairs: six digits in 32 bits
-    return result
 
 
 class _Builder:

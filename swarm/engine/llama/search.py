@@ -30,7 +30,7 @@ class Bounds:
         self.exact: NDArray[np.bool_] = np.zeros(len(tree.paths), np.bool_)
 
     def learn(self, edges: NDArray[np.float64]) -> None:
-        """`edges`: log-probability of each edge of the tree, shape (edges,), NaN where it is not known."""
+        """`edges`: log-probability (nats) of each edge of the tree, shape (edges,), NaN where it is not known."""
         steps = np.append(edges, 0.0)[self._paths]
         known: NDArray[np.bool_] = np.logical_and.accumulate(~np.isnan(steps), axis=1)
         self.logprobs = np.where(known, steps, 0.0).sum(axis=1)
@@ -38,6 +38,7 @@ class Bounds:
 
     @property
     def scores(self) -> NDArray[np.float64]:
+        """Shape (options,): each option's score, or what it can be at most while it is not `exact`."""
         return self.logprobs * self._weights + self._offsets
 
     def open(self) -> list[int]:

@@ -95,6 +95,7 @@ class Seat:
 
     @property
     def cells(self) -> int:
+        """KV cells held or reserved beyond the base, each for one token."""
         return len(self.work.prompt) - self.start + self.work.room
 
     @property
@@ -127,9 +128,11 @@ class Step:
 
     @property
     def tokens(self) -> int:
+        """How many tokens are decoded."""
         return sum(len(span.tokens) for span in self.spans)
 
     def add(self, part: Part, spans: Sequence[Span]) -> None:
+        """Decode `spans`, which are those of `part`, behind what is in the step already."""
         rows = sum(span.outputs for span in spans)
         tokens = sum(len(span.tokens) for span in spans)
         self.rows, self.rows_left, self.tokens_left = self.rows + rows, self.rows_left - rows, self.tokens_left - tokens

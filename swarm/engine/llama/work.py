@@ -9,14 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from swarm.engine.base import Generated, Origin, Scored
+from swarm.engine.llama.logits import Rows
 from swarm.engine.llama.scoring import Wave
 
 Result = Scored | Generated
-Rows = NDArray[np.float32]  # logits, shape (tokens, vocabulary)
 
 
 class Work(ABC):
@@ -61,8 +58,8 @@ class Work(ABC):
 
     @abstractmethod
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
-        """What was decoded, and the result when that was the last of it. Sets `forgotten`.
+        """Take in what was decoded; returns the result when that was the last of it. Sets `forgotten`.
 
         `heads`: logits of the last `wanted` pending tokens, or no rows when not all of `pending` was decoded; `rows`:
-        logits of the wave's nodes that are read. Both live until the next decode.
+        logits of the wave's nodes that are read; shapes (tokens, vocabulary). Both live until the next decode.
         """

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,21 @@ def test_the_files_unused_for_longest_go_when_there_are_too_many(tmp_path: Path)
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
-    """Where nothing can be saved work goes on."""
+    """Where nothing can be saved work goes on, and nothing is offered."""
     (tmp_path / "file").write_text("")
     store = SavedPrefixes(tmp_path / "file" / "folder")
     store.write([1, 2], b"state")
     store.close()
+    assert store.longest([1, 2]) == 0
     assert store.read([1, 2]) is None
+
+
+def test_a_prefix_is_known_only_when_its_file_is_whole(tmp_path: Path) -> None:
+    """A prefix is not offered while it waits to be written; then this process reads it too."""
+    store, may_write = SavedPrefixes(tmp_path), threading.Event()
+    store._writer.submit(may_write.wait)
+    store.write([1, 2], b"state")
+    known_before = store.longest([1, 2, 3])
+    may_write.set()
+    store.close()
+    assert (known_before, store.longest([1, 2, 3]), store.read([1, 2])) == (0, 2, b"state")

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.engine.base import Origin
+from swarm.engine.llama.memory import LEAST_SAVED
 from swarm.engine.llama.prefix import Node
-from swarm.engine.llama.scheduler import LEAST_SAVED, Scheduler
+from swarm.engine.llama.scheduler import Scheduler
 from swarm.engine.llama.scoring import Wave, option_tree
 from swarm.engine.llama.step import Cut, Fork, Limits, Restore, Seat, Step
 from swarm.engine.llama.work import Result, Work

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.engine.llama.scoring import ROOT, OptionTree, log_normalisers, option_tree
+from swarm.engine.llama.logits import log_normalisers
+from swarm.engine.llama.scoring import ROOT, OptionTree, option_tree
 from swarm.engine.llama.search import Bounds
 
 VOCABULARY = 4

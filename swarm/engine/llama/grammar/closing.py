@@ -53,6 +53,7 @@ class Lexicon:
         return equal[turn % len(equal)]
 
     def spell(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of `tokens` in a row."""
         return b"".join(self.spellings[token] for token in tokens)
 
 

@@ -71,6 +71,7 @@ class Place:
             yield from place.everything()
 
     def refused(self, text: str, *keys: str) -> SchemaUnsupported:
+        """The error that names this place, `keys` inside it, and what is wrong there."""
         where = ".".join((*self.path, *keys))
         return SchemaUnsupported(f"JSON Schema{' at ' + where if where else ''}: {text}")
 

@@ -16,7 +16,10 @@ Closing = Callable[[Sequence[int]], list[int] | None]
 
 
 class Matcher:
-    """Where one generation stands in its grammar."""
+    """Where one generation stands in its grammar.
+
+    What offers or takes tokens raises `SchemaUnsupported` where the grammar cannot be followed.
+    """
 
     def __init__(self, native: Any, close: Closing | None = None) -> None:
         self.native = native
@@ -33,6 +36,7 @@ class Matcher:
         return bool(self.native.is_accepting())
 
     def copy(self) -> Matcher:
+        """Another one that stands at the same place and goes its own way."""
         return Matcher(self.native.deep_copy(), self._close)
 
     def allowed(self) -> Mask:

@@ -14,6 +14,7 @@ from contextlib import suppress
 import structlog
 
 from protocols.engine import Frames
+from swarm.engine.llama.environment import child_environment
 
 log = structlog.get_logger(__name__)
 
@@ -33,12 +34,9 @@ class Child:
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        """Start `python arguments`, which finds this package wherever the parent found it. Raises `OSError`."""
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
-            "GGML_NO_BACKTRACE": "1",  # on an abort ggml would start a debugger and wait for it
-        }
+        """Start `python arguments`. Raises `OSError`."""
+        # On an abort ggml would start a debugger and wait for it.
+        environment = {**child_environment(), "GGML_NO_BACKTRACE": "1"}
         command = [sys.executable, "-P", *arguments]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
@@ -60,6 +58,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Its process number, also after its end."""
         return self._process.pid
 
     def send(self, data: bytes) -> None:

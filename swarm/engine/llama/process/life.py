@@ -60,6 +60,7 @@ class Life:
 
     @property
     def pid(self) -> int:
+        """The child's process number, also after its end."""
         return self._child.pid
 
     def send(self, message: ToEngine | bytes) -> None:

@@ -42,6 +42,7 @@ class Entrant:
 
     @property
     def speed(self) -> float:
+        """Median over the rounds of √(generated tokens a second × messages a second); 0 before the first."""
         return median(math.sqrt(generated * messages) for generated, messages in self.rates) if self.rates else 0.0
 
 
@@ -82,7 +83,7 @@ class Bench:
             self._warm.pop(setting).measured.close()
 
     def compare(self, stage: Stage, settings: Sequence[Setting], until: float) -> list[Row]:
-        """Measure the settings in turn, the first in any case, round after round until `until`."""
+        """Measure the settings in turn, the first in any case, round after round until `until` (monotonic time, s)."""
         entrants = [Entrant(setting) for setting in settings]
         for number in range(1, _ROUNDS + 1):
             started = time.monotonic()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from protocols.work import EngineSpec, Generated, GenerateRequest, Scored, ScoreRequest
+from swarm.engine.llama.environment import child_environment
 from swarm.errors import EngineCrashed, EngineError, OutOfTime, SwarmError
 
 if TYPE_CHECKING:
@@ -68,11 +69,9 @@ class Measured:
         """
         self._is_late = False
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        # The child finds this package wherever the parent found it, installed or not.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._child = subprocess.Popen(
             [sys.executable, "-m", __name__],
-            env=environment,
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
@@ -87,7 +86,10 @@ class Measured:
         self.has_gpu = opened.has_gpu
 
     def run(self, job: Job, until: float) -> Done:
-        """Raises `EngineError`, `EngineCrashed`, `OutOfTime`; after the last one always again, as no time is left."""
+        """Do the job before the monotonic time `until`.
+
+        Raises `EngineError`, `EngineCrashed`, `OutOfTime`; after the last one always again, as no time is left.
+        """
         done = self._ask(job, until)
         assert isinstance(done, Done)
         return done
