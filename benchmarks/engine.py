@@ -34,6 +34,7 @@ from peers.setup import Setup
 
 from swarm.errors import ModelDamaged, ModelNotFound
 from swarm.models.store import PUBLISHED, ModelStore
+from swarm.models.tuned import opening
 
 TABLES: Mapping[str, Callable[[Setup], None]] = {
     "classify": tables.classify,
@@ -57,7 +58,11 @@ def main() -> None:
     names = _names(args.only)
     load = os.getloadavg()[0]
     try:
-        model = ModelStore().path(args.model, args.format)
+        model = (
+            ModelStore().path(args.model, args.format)
+            if args.format
+            else opening(ModelStore(), args.model, args.threads)[0]
+        )
         published = ModelStore().path(args.model, PUBLISHED)
     except (ModelNotFound, ModelDamaged) as error:
         sys.exit(str(error))
@@ -99,7 +104,10 @@ def _arguments() -> Any:
     add("--threads", type=int, default=2)
     add("--rounds", type=int, help="rounds that count (default: 5)")
     add("--model", default="smollm2-135m-instruct", help="a model that was pulled")
-    add("--format", help="the weights that all read: `published`, Q8_0 or whatever is here (default: what runs best)")
+    add(
+        "--format",
+        help="the weights that all read: `published`, Q8_0 or whatever is here (default: what `swarm models tune` chose)",
+    )
     add("--data", type=Path, help="a folder with banking77/train.jsonl.gz: its labels are the 77 options")
     add("--rate", type=float, help="short requests a second in 'mixed' (default: a third of what the engine can do)")
     add("--server", type=Path, help="the llama-server program (default: what `make peers` installed)")
