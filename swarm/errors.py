@@ -14,7 +14,9 @@ SwarmError
 │   ├── EngineCrashed       the engine's process died; it was started again, asking again may help
 │   └── EngineClosed        the engine was closed while work was waiting
 ├── RemoteError         a remote tier did not answer properly
+├── CalibrationError    the file of what labels have taught cannot be read, written or used
 ├── StoreError          the store cannot be read or written
+│   └── KeyConflict         an idempotency key came again with other content
 └── LaunchError         the hosts could not be started
 
 Two more stand beside what raises them: `HostLost` (swarm.bus.base) and `MissingInput` (swarm.plan); `WireError`
@@ -100,8 +102,16 @@ class RemoteError(SwarmError):
         return str(self.args[0])
 
 
+class CalibrationError(SwarmError):
+    """The calibration file, or the labelled items it is made of, cannot be used."""
+
+
 class StoreError(SwarmError):
     """The store cannot be opened, read or written. Nothing paid is started while this lasts."""
+
+
+class KeyConflict(StoreError):
+    """This key stood for something else before. Nothing was booked; a new attempt needs a new key."""
 
 
 class LaunchError(SwarmError):

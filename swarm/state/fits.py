@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from protocols.control import Calibration
 
-_FORMAT = 5  # raised when a fit would come out differently from the same inputs
+_FORMAT = 6  # raised when a fit would come out differently from the same inputs
 
 
 class FitCache:

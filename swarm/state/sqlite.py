@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,127 +14,110 @@ from protocols.ids import AttemptId, RunId, TaskId
 from protocols.money import Amount, Limit
 from protocols.tasks import Result
 from swarm.errors import StoreError
-from swarm.state.base import AccountId, Attempt, Balance, Refusal, RunRecord
+from swarm.state.base import AccountId, Attempt, Balance, Draw, Ended, OwnerId, Refusal, RunRecord
+from swarm.state.owners import TTL_S
+from swarm.state.rows import SqliteLedger
 from swarm.state.writer import Writer
 
-VERSION = 1
-
-# The CHECKs state the ledger's invariant; the database itself refuses a commit that would break it.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (version INTEGER NOT NULL);
-INSERT INTO meta SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM meta);
-CREATE TABLE IF NOT EXISTS runs (
-  id TEXT PRIMARY KEY, swarm TEXT NOT NULL, plan_hash TEXT NOT NULL, started REAL NOT NULL, finished REAL,
-  about TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS accounts (
-  id TEXT PRIMARY KEY, run TEXT NOT NULL REFERENCES runs(id),
-  limit_micro_usd INTEGER, limit_tokens INTEGER,
-  settled_micro_usd INTEGER NOT NULL DEFAULT 0 CHECK (settled_micro_usd >= 0),
-  settled_tokens INTEGER NOT NULL DEFAULT 0 CHECK (settled_tokens >= 0),
-  held_micro_usd INTEGER NOT NULL DEFAULT 0 CHECK (held_micro_usd >= 0),
-  held_tokens INTEGER NOT NULL DEFAULT 0 CHECK (held_tokens >= 0),
-  CHECK (limit_micro_usd IS NULL OR settled_micro_usd + held_micro_usd <= limit_micro_usd),
-  CHECK (limit_tokens IS NULL OR settled_tokens + held_tokens <= limit_tokens)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holds (
-  id TEXT PRIMARY KEY, run TEXT NOT NULL, task TEXT NOT NULL, micro_usd INTEGER NOT NULL, tokens INTEGER NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'void')),
-  overrun_micro_usd INTEGER NOT NULL DEFAULT 0, overrun_tokens INTEGER NOT NULL DEFAULT 0
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS attempts (
-  id TEXT PRIMARY KEY, run TEXT NOT NULL, body BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS attempts_of_run ON attempts (run);
-CREATE TABLE IF NOT EXISTS results (
-  task TEXT PRIMARY KEY, run TEXT NOT NULL, status TEXT NOT NULL, body BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS results_of_run ON results (run);
-"""
-
-_HOLD = """
-UPDATE accounts SET held_micro_usd = held_micro_usd + ?, held_tokens = held_tokens + ? WHERE id IN (?, ?)
-"""
-_MOVE = """
-UPDATE accounts SET held_micro_usd = held_micro_usd - ?, held_tokens = held_tokens - ?,
-  settled_micro_usd = settled_micro_usd + ?, settled_tokens = settled_tokens + ? WHERE id IN (?, ?)
-"""
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class SqliteStore:
-    """`path` may be ":memory:". Opening creates what is missing and refuses a store of a newer program."""
+    """`path` may be ":memory:". Opening creates what is missing and refuses a store of a newer program.
 
-    def __init__(self, path: Path | str) -> None:
-        self._writer = Writer(path, SCHEMA)
-        self._path = path
+    A program that dies with holds open is noticed by the others that use the store, `ttl_s` after they saw it last.
+    """
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.monotonic, ttl_s: float = TTL_S) -> None:
+        self._books = SqliteLedger(path, clock, ttl_s)
+        self._writer = Writer(path, self._books)
+        self.owner: OwnerId = self._books.owner
 
     @classmethod
     async def open(cls, path: Path | str) -> SqliteStore:
-        store = cls(path)
-        version = await store._writer.do(lambda db: db.execute("SELECT version FROM meta").get)
-        if version > VERSION:
-            await store.close()
-            raise StoreError(
-                f"{path}: written by a newer program (version {version}, this one reads {VERSION}); upgrade"
-            )
-        return store
+        return cls(path)
 
-    async def begin(self, run: RunRecord, limit: Limit) -> None:
+    async def tenant(self, id: str, limit: Limit) -> None:
+        await self._writer.do(lambda _: self._books.tenant(id, limit))
+
+    async def begin(self, run: RunRecord, limit: Limit, tenant: str | None = None) -> None:
+        row = (run.id, run.swarm, run.plan_hash, run.started, msgspec.json.encode(run.about).decode())
+
         def write(db: apsw.Connection) -> None:
-            about = msgspec.json.encode(run.about).decode()
-            db.execute(
-                "INSERT INTO runs (id, swarm, plan_hash, started, about) VALUES (?, ?, ?, ?, ?)",
-                (run.id, run.swarm, run.plan_hash, run.started, about),
-            )
-            _open_account(db, f"run:{run.id}", run.id, limit)
+            self._books.open_run(run.id, limit, tenant)
+            db.execute("INSERT INTO runs (id, swarm, plan_hash, started, about) VALUES (?, ?, ?, ?, ?)", row)
 
         await self._writer.do(write)
 
     async def end(self, run: RunId, finished: float) -> None:
         def write(db: apsw.Connection) -> None:
-            for hold, task, micro, tokens in db.execute(
-                "SELECT id, task, micro_usd, tokens FROM holds WHERE run = ? AND state = 'held'", (run,)
-            ).fetchall():
-                db.execute("UPDATE holds SET state = 'settled' WHERE id = ?", (hold,))
-                db.execute(_MOVE, (micro, tokens, micro, tokens, f"run:{run}", f"task:{task}"))
+            self._books.recover(run=run)
             db.execute("UPDATE runs SET finished = ? WHERE id = ?", (finished, run))
 
         await self._writer.do(write)
 
-    async def accept(self, run: RunId, task: TaskId, limit: Limit) -> None:
-        await self._writer.do(lambda db: _open_account(db, f"task:{task}", run, limit))
+    async def accept(self, run: RunId, task: TaskId, limit: Limit, steps: Mapping[str, Limit] | None = None) -> None:
+        await self._writer.do(lambda _: self._books.open_task(run, task, limit, steps or {}))
 
-    async def hold(self, id: AttemptId, run: RunId, task: TaskId, amount: Amount) -> Refusal | None:
-        if amount.micro_usd < 0 or amount.tokens < 0:
-            raise StoreError(f"hold {id}: a negative amount cannot be held")
-
-        def write(db: apsw.Connection) -> Refusal | None:
-            accounts = (f"task:{task}", f"run:{run}")
-            for account in accounts:
-                if refusal := _refused(account, _balance(db, account), amount):
-                    return refusal
-            db.execute(_HOLD, (amount.micro_usd, amount.tokens, *accounts))
-            db.execute("INSERT INTO holds (id, run, task, micro_usd, tokens, state) VALUES (?, ?, ?, ?, ?, 'held')",
-                       (id, run, task, amount.micro_usd, amount.tokens))  # fmt: skip
-            return None
+    async def hold(
+        self, id: AttemptId, run: RunId, task: TaskId, amount: Amount, *, step: str | None = None,
+        key: str | None = None, sent: bool = True, expires_s: float | None = None,
+    ) -> Refusal | None:  # fmt: skip
+        def write(_: apsw.Connection) -> Refusal | None:
+            account = self._books.leaf(run, task, step)
+            return self._books.hold(id, account, amount, key=key, sent=sent, expires_s=expires_s)
 
         return await self._writer.do(write)
 
-    async def settle(self, attempt: Attempt, run: RunId, used: Amount) -> None:
-        await self._writer.do(lambda db: _end_hold(db, attempt, run, used, "settled"))
+    async def sent(self, id: AttemptId) -> None:
+        await self._writer.do(lambda _: self._books.sent(id))
 
-    async def void(self, attempt: Attempt, run: RunId) -> None:
-        await self._writer.do(lambda db: _end_hold(db, attempt, run, Amount(), "void"))
+    async def settle(self, attempt: Attempt, run: RunId, used: Amount, *, key: str | None = None) -> None:
+        await self._end(attempt, run, used, "settled", key)
+
+    async def void(self, attempt: Attempt, run: RunId, *, key: str | None = None) -> None:
+        await self._end(attempt, run, Amount(), "void", key)
+
+    async def _end(self, attempt: Attempt, run: RunId, used: Amount, state: str, key: str | None) -> None:
+        body = _encode(attempt)
+
+        def write(_: apsw.Connection) -> None:
+            self._books.end(attempt.id, used, state, key, attempt)
+            self._books.keep_attempt(attempt.id, run, body)
+
+        await self._writer.do(write)
+
+    async def recover(self, *, run: RunId | None = None, owner: OwnerId | None = None) -> Ended:
+        return await self._writer.do(lambda _: self._books.recover(run, owner))
+
+    async def lease(self, id: str, run: RunId, amount: Amount) -> Refusal | None:
+        return await self._writer.do(lambda _: self._books.lease(id, run, amount))
+
+    async def draw(self, lease: str, run: RunId, draws: Sequence[Draw]) -> None:
+        def write(_: apsw.Connection) -> None:
+            for attempt in self._books.draw(lease, run, draws):
+                self._books.keep_attempt(attempt.id, run, _encode(attempt))
+
+        await self._writer.do(write)
+
+    async def give_back(self, lease: str, charged: Amount) -> None:
+        await self._writer.do(lambda _: self._books.end(lease, charged, "settled"))
 
     async def finish(self, run: RunId, result: Result) -> None:
-        row = (result.task, run, result.status, msgspec.msgpack.encode(result))
-        await self._writer.do(lambda db: db.execute("INSERT INTO results VALUES (?, ?, ?, ?)", row) and None)
+        body = _encode(result)
+
+        def write(_: apsw.Connection) -> None:
+            if self._books.has_result(result.task):
+                raise StoreError(f"the ledger refused: task {result.task!r} has ended already")
+            self._books.keep_result(result.task, run, result.status, body)
+
+        await self._writer.do(write)
 
     async def balance(self, account: AccountId) -> Balance:
-        def read(db: apsw.Connection) -> Balance:
-            return msgspec.structs.replace(_balance(db, account), overrun=_overrun(db, account))
+        return await self._writer.do(lambda _: self._books.account(account).balance())
 
-        return await self._writer.do(read)
+    async def check(self) -> None:
+        await self._writer.do(lambda _: self._books.check())
 
     async def run(self, id: RunId) -> RunRecord | None:
         return next((run for run in await self._runs("WHERE id = ?", (id,))), None)
@@ -148,70 +132,22 @@ class SqliteStore:
         return await self._bodies("SELECT body FROM results WHERE run = ? ORDER BY task", run, Result)
 
     async def close(self) -> None:
-        await self._writer.close()
+        await self._writer.close(lambda _: self._books.leave())
 
     async def _runs(self, where: str, arguments: tuple[str, ...]) -> list[RunRecord]:
         query = f"SELECT id, swarm, plan_hash, started, about, finished FROM runs {where}"
-        rows: list[Any] = await self._writer.do(lambda db: db.execute(query, arguments).fetchall())
+        rows = await self._read(query, arguments)
         return [
             RunRecord(id=i, swarm=s, plan_hash=h, started=t, about=msgspec.json.decode(about), finished=end)
             for i, s, h, t, about, end in rows
         ]
 
     async def _bodies(self, query: str, run: RunId, kind: Callable[..., Any]) -> list[Any]:
-        rows: list[Any] = await self._writer.do(lambda db: db.execute(query, (run,)).fetchall())
-        return [msgspec.msgpack.decode(body, type=kind) for (body,) in rows]
+        return [msgspec.msgpack.decode(body, type=kind) for (body,) in await self._read(query, (run,))]
 
+    async def _read(self, query: str, arguments: tuple[str, ...]) -> list[Any]:
+        def read(db: apsw.Connection) -> list[Any]:
+            self._books.flush()  # what was said before in the same group
+            return db.execute(query, arguments).fetchall()
 
-def _open_account(db: apsw.Connection, account: AccountId, run: RunId, limit: Limit) -> None:
-    db.execute(
-        "INSERT INTO accounts (id, run, limit_micro_usd, limit_tokens) VALUES (?, ?, ?, ?)",
-        (account, run, limit.micro_usd, limit.tokens),
-    )
-
-
-def _balance(db: apsw.Connection, account: AccountId) -> Balance:
-    row = db.execute(
-        "SELECT limit_micro_usd, limit_tokens, settled_micro_usd, settled_tokens, held_micro_usd, held_tokens "
-        "FROM accounts WHERE id = ?", (account,)
-    ).fetchone()  # fmt: skip
-    if row is None:
-        raise StoreError(f"account {account!r} does not exist")
-    limit_usd, limit_tokens, settled_usd, settled_tokens, held_usd, held_tokens = row
-    return Balance(
-        limit=Limit(micro_usd=limit_usd, tokens=limit_tokens),
-        settled=Amount(micro_usd=settled_usd, tokens=settled_tokens),
-        held=Amount(micro_usd=held_usd, tokens=held_tokens),
-    )
-
-
-def _overrun(db: apsw.Connection, account: AccountId) -> Amount:
-    kind, _, name = account.partition(":")
-    sums = "SELECT total(overrun_micro_usd), total(overrun_tokens) FROM holds"
-    micro, tokens = db.execute(f"{sums} WHERE {'run' if kind == 'run' else 'task'} = ?", (name,)).get
-    return Amount(micro_usd=int(micro), tokens=int(tokens))
-
-
-def _refused(account: AccountId, balance: Balance, wanted: Amount) -> Refusal | None:
-    for unit, limit, settled, held, amount in (
-        ("usd", balance.limit.micro_usd, balance.settled.micro_usd, balance.held.micro_usd, wanted.micro_usd),
-        ("tokens", balance.limit.tokens, balance.settled.tokens, balance.held.tokens, wanted.tokens),
-    ):
-        if limit is not None and settled + held + amount > limit:
-            return Refusal(account, unit, amount, limit - settled - held, passing=settled + amount <= limit)
-    return None
-
-
-def _end_hold(db: apsw.Connection, attempt: Attempt, run: RunId, used: Amount, state: str) -> None:
-    row = db.execute("SELECT task, micro_usd, tokens, state FROM holds WHERE id = ?", (attempt.id,)).fetchone()
-    if row is not None and row[3] == "held":
-        task, micro, tokens, _ = row
-        used = Amount(micro_usd=max(0, used.micro_usd), tokens=max(0, used.tokens))
-        charged = (min(used.micro_usd, micro), min(used.tokens, tokens))
-        over = (used.micro_usd - charged[0], used.tokens - charged[1])
-        db.execute(_MOVE, (micro, tokens, *charged, f"task:{task}", f"run:{run}"))
-        db.execute(
-            "UPDATE holds SET state = ?, overrun_micro_usd = ?, overrun_tokens = ? WHERE id = ?",
-            (state, *over, attempt.id),
-        )
-    db.execute("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?)", (attempt.id, run, msgspec.msgpack.encode(attempt)))
+        return await self._writer.do(read)

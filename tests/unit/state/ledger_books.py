@@ -30,6 +30,16 @@ def tokens(n: int) -> Amount:
     return Amount(tokens=n)
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Books:
     """A second connection to a store's file: sees what is committed, and nothing else."""
 
@@ -39,21 +49,24 @@ class Books:
     def accounts(self) -> dict[str, tuple[Limit, Amount, Amount]]:
         """Account -> limit, settled, held."""
         rows: list[Any] = self._db.execute(
-            "SELECT id, limit_micro_usd, limit_tokens, settled_micro_usd, settled_tokens, held_micro_usd, held_tokens "
-            "FROM accounts"
+            "SELECT id, limit_micro_usd, limit_tokens, limit_ms, settled_micro_usd, settled_tokens, settled_ms, "
+            "held_micro_usd, held_tokens, held_ms FROM accounts"
         ).fetchall()
         return {
             id: (
-                Limit(micro_usd=limit_usd, tokens=limit_tokens),
-                Amount(micro_usd=settled_usd, tokens=settled_tokens),
-                Amount(micro_usd=held_usd, tokens=held_tokens),
+                Limit(micro_usd=row[0], tokens=row[1], ms=row[2]),
+                Amount(micro_usd=row[3], tokens=row[4], ms=row[5]),
+                Amount(micro_usd=row[6], tokens=row[7], ms=row[8]),
             )
-            for id, limit_usd, limit_tokens, settled_usd, settled_tokens, held_usd, held_tokens in rows
+            for id, *row in rows
         }
 
     def overruns(self) -> dict[str, tuple[int, int]]:
         rows: list[Any] = self._db.execute("SELECT id, overrun_micro_usd, overrun_tokens FROM holds").fetchall()
         return {id: (usd, n) for id, usd, n in rows}
+
+    def query(self, query: str) -> list[tuple[Any, ...]]:
+        return list(self._db.execute(query).fetchall())
 
     def check(self) -> None:
         """On every account and in every unit: settled + held ≤ limit, and nothing below zero."""
@@ -61,6 +74,7 @@ class Books:
             for most, spent, reserved in (
                 (limit.micro_usd, settled.micro_usd, held.micro_usd),
                 (limit.tokens, settled.tokens, held.tokens),
+                (limit.ms, settled.ms, held.ms),
             ):
                 assert spent >= 0, account
                 assert reserved >= 0, account

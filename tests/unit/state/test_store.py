@@ -1,42 +1,42 @@
-"""The store keeps what it was told, once, and says clearly what it cannot do."""
+"""The store keeps what it was told, once, and says clearly what it cannot do: both engines alike."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import apsw
 import pytest
-from ledger_books import RUN, Books, attempt, record, result, tokens
+from ledger_books import RUN, Clock, attempt, record, result, tokens
 
 from protocols.money import Amount, Limit
 from protocols.records import RunRecord
-from swarm.errors import StoreError
-from swarm.state.base import Refusal
+from swarm.errors import KeyConflict, StoreError
+from swarm.state.base import Ended, Refusal, Repeated, Store
+from swarm.state.memory import MemoryStore
 from swarm.state.sqlite import SqliteStore
+from swarm.state.store import open_store
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "new" / "folder" / "store.db"
+def clock() -> Clock:
+    return Clock()
 
 
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with one run of at most 100 tokens and one task of at most 80."""
-    store = await SqliteStore.open(path)
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    """A store with one run of at most 100 tokens and one task of at most 80; its books are right in the end."""
+    store = MemoryStore(clock) if request.param == "memory" else SqliteStore(tmp_path / "store.db", clock=clock)
     await store.begin(record(), Limit(tokens=100))
     await store.accept(RUN, "t-1", Limit(tokens=80))
     yield store
+    await store.check()
     await store.close()
 
 
 # --- the ledger -------------------------------------------------------------------------------------------------
 
 
-async def test_a_refusal_says_what_stands_in_the_way(store: SqliteStore) -> None:
+async def test_a_refusal_says_what_stands_in_the_way(store: Store) -> None:
     """The account, the unit, what was wanted, what is left, and whether waiting helps."""
     assert await store.hold("a-1", RUN, "t-1", tokens(50)) is None
     assert await store.hold("a-2", RUN, "t-1", tokens(40)) == Refusal("task:t-1", "tokens", 40, 30, passing=True)
@@ -44,7 +44,7 @@ async def test_a_refusal_says_what_stands_in_the_way(store: SqliteStore) -> None
     assert await store.hold("a-2", RUN, "t-1", tokens(40)) == Refusal("task:t-1", "tokens", 40, 30, passing=False)
 
 
-async def test_a_refused_hold_leaves_nothing_behind(store: SqliteStore) -> None:
+async def test_a_refused_hold_leaves_nothing_behind(store: Store) -> None:
     """When the run has no room, nothing stays held on the task either."""
     await store.accept(RUN, "t-2", Limit())
     assert await store.hold("a-1", RUN, "t-1", tokens(70)) is None
@@ -53,20 +53,7 @@ async def test_a_refused_hold_leaves_nothing_behind(store: SqliteStore) -> None:
     assert (await store.balance("task:t-2")).held == Amount()
 
 
-async def test_more_than_was_held_is_an_overrun_and_breaks_no_limit(store: SqliteStore, path: Path) -> None:
-    """The account is charged what was held; the rest is written down beside it."""
-    assert await store.hold("a-1", RUN, "t-1", Amount(tokens=80, micro_usd=5)) is None
-    await store.settle(attempt("a-1"), RUN, Amount(tokens=95, micro_usd=25))
-    books = Books(path)
-    books.check()
-    assert books.accounts()["task:t-1"][1] == Amount(tokens=80, micro_usd=5)
-    assert books.overruns() == {"a-1": (20, 15)}
-    for account in ("task:t-1", f"run:{RUN}"):
-        assert (await store.balance(account)).overrun == Amount(tokens=15, micro_usd=20)
-    books.close()
-
-
-async def test_negative_use_is_no_credit(store: SqliteStore) -> None:
+async def test_negative_use_is_no_credit(store: Store) -> None:
     """A host that reports less than nothing gets nothing back."""
     assert await store.hold("a-1", RUN, "t-1", tokens(10)) is None
     await store.settle(attempt("a-1"), RUN, Amount(tokens=-50, micro_usd=-1))
@@ -74,13 +61,13 @@ async def test_negative_use_is_no_credit(store: SqliteStore) -> None:
     assert (balance.settled, balance.held) == (Amount(), Amount())
 
 
-async def test_a_negative_hold_is_refused(store: SqliteStore) -> None:
+async def test_a_negative_hold_is_refused(store: Store) -> None:
     """Nobody makes room by holding less than nothing."""
     with pytest.raises(StoreError, match="negative"):
         await store.hold("a-1", RUN, "t-1", tokens(-1))
 
 
-async def test_an_attempt_ends_once(store: SqliteStore) -> None:
+async def test_an_attempt_ends_once(store: Store) -> None:
     """What was said first stays: in the books and in the journal."""
     assert await store.hold("a-1", RUN, "t-1", tokens(10)) is None
     await store.settle(attempt("a-1", tokens_in=7), RUN, tokens(7))
@@ -90,7 +77,7 @@ async def test_an_attempt_ends_once(store: SqliteStore) -> None:
     assert await store.attempts(RUN) == [attempt("a-1", tokens_in=7)]
 
 
-async def test_the_end_of_a_run_charges_what_nobody_accounted_for(store: SqliteStore) -> None:
+async def test_the_end_of_a_run_charges_what_nobody_accounted_for(store: Store) -> None:
     """A hold that is still open was perhaps spent, so it counts as spent."""
     await store.hold("a-1", RUN, "t-1", tokens(10))
     await store.hold("a-2", RUN, "t-1", tokens(20))
@@ -100,47 +87,7 @@ async def test_the_end_of_a_run_charges_what_nobody_accounted_for(store: SqliteS
     assert (balance.settled, balance.held) == (tokens(23), Amount())
 
 
-async def test_the_database_itself_refuses_to_be_overdrawn(store: SqliteStore, path: Path) -> None:
-    """Even a program that knows nothing of the rules cannot commit a broken account."""
-    other = apsw.Connection(str(path))
-    for change in ("held_tokens = 81", "settled_tokens = 81", "held_tokens = -1", "limit_tokens = -1"):
-        with pytest.raises(apsw.ConstraintError):
-            other.execute(f"UPDATE accounts SET {change} WHERE id = 'task:t-1'")
-    other.close()
-
-
-async def test_another_connection_never_sees_an_overdrawn_account(store: SqliteStore, path: Path) -> None:
-    """While fifty tasks hold and settle side by side, every commit keeps every account within its limit."""
-    done = threading.Event()
-    looks = 0
-
-    def look() -> None:
-        nonlocal looks
-        books = Books(path)
-        while not done.is_set():
-            books.check()
-            looks += 1
-        books.close()
-
-    async def spend(i: int) -> int:
-        spent = 0
-        for j in range(4):
-            id = f"a-{i}-{j}"
-            if await store.hold(id, RUN, "t-1", tokens(9)) is None:
-                await store.settle(attempt(id), RUN, tokens(5))
-                spent += 5
-        return spent
-
-    watch = asyncio.create_task(asyncio.to_thread(look))
-    spent = sum(await asyncio.gather(*(spend(i) for i in range(50))))
-    done.set()
-    await watch
-    assert looks > 0
-    assert (await store.balance("task:t-1")).settled == tokens(spent)
-    assert 80 - 9 < spent <= 80, "what was left did not suffice for one more hold"
-
-
-async def test_an_unknown_account_is_an_error(store: SqliteStore) -> None:
+async def test_an_unknown_account_is_an_error(store: Store) -> None:
     """Neither a balance nor a hold is made up for a task that was not accepted."""
     with pytest.raises(StoreError, match="'task:t-9' does not exist"):
         await store.balance("task:t-9")
@@ -151,7 +98,7 @@ async def test_an_unknown_account_is_an_error(store: SqliteStore) -> None:
 # --- the journal ------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_terminal_result_is_refused(store: SqliteStore) -> None:
+async def test_a_second_terminal_result_is_refused(store: Store) -> None:
     """A task ends once; the first end stays."""
     await store.finish(RUN, result("t-1", ms=5))
     with pytest.raises(StoreError, match="the ledger refused"):
@@ -159,14 +106,14 @@ async def test_a_second_terminal_result_is_refused(store: SqliteStore) -> None:
     assert await store.results(RUN) == [result("t-1", ms=5)]
 
 
-async def test_a_task_is_accepted_once(store: SqliteStore) -> None:
+async def test_a_task_is_accepted_once(store: Store) -> None:
     """The second acceptance would be a second budget."""
     with pytest.raises(StoreError, match="the ledger refused"):
         await store.accept(RUN, "t-1", Limit(tokens=1000))
     assert (await store.balance("task:t-1")).limit == Limit(tokens=80)
 
 
-async def test_runs_keep_apart(store: SqliteStore) -> None:
+async def test_runs_keep_apart(store: Store) -> None:
     """Each run has its own account, attempts and results; the list has the oldest first."""
     early = RunRecord(id="r-0", swarm="s", plan_hash="h", started=0.5, about={"x": None})
     await store.begin(early, Limit())
@@ -183,84 +130,199 @@ async def test_runs_keep_apart(store: SqliteStore) -> None:
     assert ([r.task for r in await store.results("r-0")], await store.results(RUN)) == (["t-9"], [])
 
 
-# --- opening and closing ----------------------------------------------------------------------------------------
+# --- accounts above accounts ------------------------------------------------------------------------------------
 
 
-async def test_what_was_kept_is_there_when_it_is_opened_again(path: Path) -> None:
-    """Everything that was acknowledged outlives the program that wrote it."""
-    first = await SqliteStore.open(path)
-    await first.begin(record(), Limit(tokens=10))
-    await first.accept(RUN, "t-1", Limit())
-    await first.hold("a-1", RUN, "t-1", tokens(4))
-    await first.finish(RUN, result("t-1"))
-    await first.close()
-    again = await SqliteStore.open(path)
-    assert (await again.balance(f"run:{RUN}")).held == tokens(4)
-    assert await again.results(RUN) == [result("t-1")]
-    await again.close()
+async def test_a_hold_counts_on_every_account_above_it(store: Store) -> None:
+    """Step, task, run and tenant: one refusal anywhere, and nothing is held on any of them."""
+    await store.tenant("acme", Limit(tokens=50))
+    await store.begin(record("r-2"), Limit(tokens=100), "acme")
+    await store.accept("r-2", "t-2", Limit(tokens=45), {"reply": Limit(tokens=30)})
+    accounts = ("step:t-2/reply", "task:t-2", "run:r-2", "tenant:acme")
+    assert await store.hold("a-1", "r-2", "t-2", tokens(20), step="reply") is None
+    assert [(await store.balance(account)).held for account in accounts] == [tokens(20)] * 4
+    for amount, step, says in ((11, "reply", accounts[0]), (26, None, accounts[1])):
+        refusal = await store.hold("a-2", "r-2", "t-2", tokens(amount), step=step)
+        assert refusal is not None
+        assert refusal.account == says
+    await store.accept("r-2", "t-3", Limit())
+    assert await store.hold("a-3", "r-2", "t-3", tokens(31)) == Refusal(accounts[3], "tokens", 31, 30, passing=True)
+    assert [(await store.balance(account)).held for account in accounts] == [tokens(20)] * 4
+    await store.settle(attempt("a-1", "t-2"), "r-2", tokens(15))
+    for account in accounts:
+        balance = await store.balance(account)
+        assert (balance.settled, balance.held) == (tokens(15), Amount())
 
 
-async def test_a_store_in_memory_keeps_nothing() -> None:
-    """Two of them know nothing of each other."""
-    one, other = await SqliteStore.open(":memory:"), await SqliteStore.open(":memory:")
-    await one.begin(record(), Limit())
-    assert (len(await one.runs()), len(await other.runs())) == (1, 0)
-    await one.close()
-    await other.close()
+async def test_a_tenant_outlives_its_runs(store: Store) -> None:
+    """What one run has spent, the next one does not have."""
+    await store.tenant("acme", Limit(tokens=50))
+    for run, amount, left in (("r-2", 30, None), ("r-3", 30, 20)):
+        await store.begin(record(run), Limit(), "acme")
+        await store.accept(run, f"t-{run}", Limit())
+        refusal = await store.hold(f"a-{run}", run, f"t-{run}", tokens(amount))
+        assert (refusal and refusal.left) == left
+        await store.end(run, 2.0)
+    await store.tenant("acme", Limit(tokens=60))
+    assert (await store.balance("tenant:acme")).settled == tokens(30)
+    with pytest.raises(StoreError, match="the limit of tenant 'acme' is too low, 1 tokens more"):
+        await store.tenant("acme", Limit(tokens=29))
+    assert (await store.balance("tenant:acme")).limit == Limit(tokens=60)
 
 
-async def test_a_store_of_a_newer_program_is_refused(path: Path) -> None:
-    """What this program cannot know is not written to."""
-    await (await SqliteStore.open(path)).close()
-    db = apsw.Connection(str(path))
-    db.execute("UPDATE meta SET version = 2")
-    db.close()
-    with pytest.raises(StoreError, match=r"newer program \(version 2, this one reads 1\); upgrade"):
-        await SqliteStore.open(path)
+async def test_time_is_an_account_too_where_it_is_held(store: Store) -> None:
+    """Milliseconds are held and refused like tokens; what was never held of them is no overrun."""
+    await store.accept(RUN, "t-2", Limit(ms=1000))
+    assert await store.hold("a-1", RUN, "t-2", Amount(tokens=5, ms=800)) is None
+    assert await store.hold("a-2", RUN, "t-2", Amount(ms=300)) == Refusal("task:t-2", "ms", 300, 200, passing=True)
+    assert await store.hold("a-2", RUN, "t-2", tokens(1)) is None
+    await store.settle(attempt("a-1", "t-2"), RUN, Amount(tokens=5, ms=900))
+    await store.settle(attempt("a-2", "t-2"), RUN, Amount(tokens=1, ms=70))
+    balance = await store.balance("task:t-2")
+    assert (balance.settled, balance.overrun) == (Amount(tokens=6, ms=800), Amount(ms=100))
 
 
-@pytest.mark.parametrize("kind", ["below a file", "a folder", "not a database"])
-async def test_a_path_that_cannot_be_used_is_a_store_error(tmp_path: Path, kind: str) -> None:
-    """The error names the path."""
-    target = tmp_path / "taken"
-    match kind:
-        case "below a file":
-            target.write_text("")
-            target = target / "store.db"
-        case "a folder":
-            target.mkdir()
+async def test_a_hold_names_its_task_s_run(store: Store) -> None:
+    """Nobody charges another run's task."""
+    await store.begin(record("r-2"), Limit())
+    with pytest.raises(StoreError, match="task:t-1 is of run 'r-1', not of 'r-2'"):
+        await store.hold("a-1", "r-2", "t-1", tokens(1))
+
+
+async def test_an_absurd_number_is_refused_and_harms_nobody(store: Store) -> None:
+    """What would overflow is no amount, and a provider that reports it is charged its hold."""
+    with pytest.raises(StoreError, match="more than any hold may be"):
+        await store.hold("a-1", RUN, "t-1", tokens(2**63))
+    assert await store.hold("a-2", RUN, "t-1", tokens(7)) is None
+    await store.settle(attempt("a-2"), RUN, tokens(2**80))
+    balance = await store.balance("task:t-1")
+    assert (balance.settled, balance.overrun.tokens > 2**50) == (tokens(7), True)
+    with pytest.raises(StoreError, match="cannot be kept"):
+        await store.accept(RUN, "t-2", Limit(tokens=2**70))
+
+
+# --- sent or not ------------------------------------------------------------------------------------------------
+
+
+async def test_only_what_was_not_sent_expires(store: Store, clock: Clock) -> None:
+    """Its room is free again; what may have left stays held for as long as nobody ends it."""
+    for id in ("a-1", "a-2"):
+        assert await store.hold(id, RUN, "t-1", tokens(20), sent=False, expires_s=5.0) is None
+    assert await store.hold("a-3", RUN, "t-1", tokens(20), sent=False) is None
+    await store.sent("a-2")
+    await store.sent("a-2")
+    clock.now += 4.9
+    assert (await store.balance("task:t-1")).held == tokens(60)
+    clock.now += 0.2
+    assert (await store.balance("task:t-1")).held == tokens(40)
+    with pytest.raises(StoreError, match="'a-1' is void: the request must not be sent"):
+        await store.sent("a-1")
+    await store.settle(attempt("a-1"), RUN, tokens(20))
+    assert (await store.balance("task:t-1")).settled == Amount()
+
+
+async def test_a_moved_wall_clock_expires_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time left is measured by the holder, on a clock that only goes on."""
+    assert await store.hold("a-1", RUN, "t-1", tokens(20), sent=False, expires_s=5.0) is None
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    assert (await store.balance("task:t-1")).held == tokens(20)
+    await store.sent("a-1")
+
+
+async def test_what_is_sent_at_once_cannot_expire(store: Store) -> None:
+    """Asking for both is a mistake, and is told so."""
+    with pytest.raises(StoreError, match="only what is not sent can expire"):
+        await store.hold("a-1", RUN, "t-1", tokens(20), expires_s=5.0)
+
+
+async def test_what_nobody_held_must_not_be_sent(store: Store) -> None:
+    """Without a hold nothing leaves."""
+    with pytest.raises(StoreError, match="'a-9' is not there: the request must not be sent"):
+        await store.sent("a-9")
+
+
+@pytest.mark.parametrize("by", ["run", "owner", "end"])
+async def test_what_was_sent_is_charged_and_what_was_not_is_free(store: Store, by: str) -> None:
+    """After a crash nobody knows what the sent ones bought; the others bought nothing."""
+    await store.hold("a-1", RUN, "t-1", tokens(10), sent=False)
+    await store.hold("a-2", RUN, "t-1", tokens(20))
+    await store.hold("a-3", RUN, "t-1", tokens(30), sent=False)
+    await store.sent("a-3")
+    match by:
+        case "run":
+            assert await store.recover(run=RUN) == Ended(void=1, settled=2)
+        case "owner":
+            assert await store.recover(owner="o-other") == Ended()
+            assert await store.recover(owner=store.owner) == Ended(void=1, settled=2)  # type: ignore[attr-defined]
         case _:
-            target.write_bytes(b"This is a letter, and it is longer than the header of a database." * 20)
-    with pytest.raises(StoreError, match=r"taken.*the store cannot be opened"):
-        await SqliteStore.open(target)
+            await store.end(RUN, 2.0)
+    balance = await store.balance(f"run:{RUN}")
+    assert (balance.settled, balance.held) == (tokens(50), Amount())
+    assert await store.recover(run=RUN) == Ended()
 
 
-async def test_a_closed_store_says_so(path: Path) -> None:
-    """Work after the end fails at once, and closing twice is fine."""
-    store = await SqliteStore.open(path)
-    await store.close()
-    await store.close()
-    with pytest.raises(StoreError, match="the store was closed"):
-        await store.begin(record(), Limit())
+# --- the same again ---------------------------------------------------------------------------------------------
 
 
-async def test_what_is_under_way_is_kept_when_the_store_is_closed(path: Path) -> None:
-    """Closing waits for what was given before it."""
-    store = await SqliteStore.open(path)
-    begun = asyncio.create_task(store.begin(record(), Limit()))
-    await asyncio.sleep(0)
-    await store.close()
-    await begun
-    again = await SqliteStore.open(path)
-    assert len(await again.runs()) == 1
-    await again.close()
+async def test_the_same_key_is_the_same_hold(store: Store) -> None:
+    """Asked twice, held once; once it has ended the second is told how, and must not send."""
+    for _ in range(2):
+        assert await store.hold("a-1", RUN, "t-1", tokens(20), key="k") is None
+    assert (await store.balance("task:t-1")).held == tokens(20)
+    await store.settle(attempt("a-1"), RUN, tokens(12))
+    again = await store.hold("a-1", RUN, "t-1", tokens(20), key="k")
+    assert isinstance(again, Repeated)
+    assert (again.passing, again.state, again.charged) == (False, "settled", tokens(12))
+    assert (await store.balance("task:t-1")).held == Amount()
 
 
-async def test_a_caller_who_goes_away_undoes_nothing(store: SqliteStore) -> None:
-    """A cancelled wait leaves the operation as it is: done, once."""
-    waiting = asyncio.create_task(store.hold("a-1", RUN, "t-1", tokens(30)))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert (await store.balance("task:t-1")).held == tokens(30)
+async def test_a_refused_key_may_try_again(store: Store) -> None:
+    """A refusal books nothing, so there is nothing to repeat."""
+    await store.hold("a-1", RUN, "t-1", tokens(70))
+    assert isinstance(await store.hold("a-2", RUN, "t-1", tokens(20), key="k"), Refusal)
+    await store.void(attempt("a-1"), RUN)
+    assert await store.hold("a-2", RUN, "t-1", tokens(20), key="k") is None
+
+
+@pytest.mark.parametrize(("id", "amount"), [("a-2", 20), ("a-1", 21)])
+async def test_the_same_key_for_something_else_is_an_error(store: Store, id: str, amount: int) -> None:
+    """Nothing is booked for it."""
+    await store.hold("a-1", RUN, "t-1", tokens(20), key="k")
+    with pytest.raises(KeyConflict, match="the key 'k' stood for another hold"):
+        await store.hold(id, RUN, "t-1", tokens(amount), key="k")
+    assert (await store.balance("task:t-1")).held == tokens(20)
+
+
+async def test_an_attempt_that_holds_twice_without_a_key_is_an_error(store: Store) -> None:
+    """Two holds of one name could not be told apart."""
+    await store.hold("a-1", RUN, "t-1", tokens(20))
+    with pytest.raises(StoreError, match="'a-1' has held already"):
+        await store.hold("a-1", RUN, "t-1", tokens(20))
+
+
+async def test_an_end_with_a_key_is_the_same_or_an_error(store: Store) -> None:
+    """Said again it changes nothing; said otherwise, by whichever call, it is refused."""
+    await store.hold("a-1", RUN, "t-1", tokens(20))
+    for _ in range(2):
+        await store.settle(attempt("a-1"), RUN, tokens(12), key="k")
+    with pytest.raises(KeyConflict):
+        await store.settle(attempt("a-1"), RUN, tokens(13), key="k")
+    with pytest.raises(KeyConflict, match="has ended otherwise"):
+        await store.settle(attempt("a-1"), RUN, tokens(13), key="k2")
+    with pytest.raises(KeyConflict):
+        await store.void(attempt("a-1"), RUN, key="k")
+    await store.settle(attempt("a-1"), RUN, tokens(12), key="k3")
+    assert (await store.balance("task:t-1")).settled == tokens(12)
+
+
+# --- which engine -----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_kept_nowhere_is_kept_in_plain_objects(tmp_path: Path) -> None:
+    """ ":memory:" needs no SQL; anything else is a file."""
+    memory, file = await open_store(":memory:"), await open_store(tmp_path / "s.db")
+    assert (type(memory), type(file)) == (MemoryStore, SqliteStore)
+    for store in (memory, file):
+        await store.close()
+        with pytest.raises(StoreError, match="the store was closed"):
+            await store.runs()

@@ -18,9 +18,25 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY, size INTEGER
 Operation = Callable[[apsw.Connection], Any]
 
 
+class Plain:
+    """Keeps nothing in memory: its operations write for themselves."""
+
+    def prepare(self, db: apsw.Connection) -> None:
+        db.execute(SCHEMA)
+
+    def begun(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+    def wait_s(self) -> float | None:
+        return None
+
+
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
-    writer = Writer(tmp_path / "w.db", SCHEMA)
+    writer = Writer(tmp_path / "w.db", Plain())
     yield writer
     await writer.close()
 
@@ -80,13 +96,11 @@ async def test_a_failing_operation_harms_no_other(writer: Writer, bad: Operation
     assert await names(writer) == ["one", "two"]
 
 
-async def test_when_the_database_undoes_a_group_all_of_it_fails(writer: Writer) -> None:
-    """Nobody is told that his work is kept when it is not; the next group works again."""
-    answers = await together(writer, add("one"), lambda db: db.execute("ROLLBACK"), add("two"))
-    assert [type(answer) for answer in answers] == [StoreError] * 3
-    assert await names(writer) == []
-    await writer.do(add("three"))
-    assert await names(writer) == ["three"]
+async def test_when_the_database_undoes_a_group_it_is_done_one_by_one(writer: Writer) -> None:
+    """Nobody is told that his work is kept when it is not, and nobody fails for another's fault."""
+    first, failed, last = await together(writer, add("one"), lambda db: db.execute("ROLLBACK"), add("two"))
+    assert (first, last, type(failed)) == ([], [], StoreError)
+    assert await names(writer) == ["one", "two"]
 
 
 async def test_a_full_disk_fails_what_needs_room(writer: Writer) -> None:
@@ -98,6 +112,32 @@ async def test_a_full_disk_fails_what_needs_room(writer: Writer) -> None:
     await writer.do(lambda db: db.pragma("max_page_count", 1_000_000))
     await writer.do(add("x" * 100_000))
     assert len(await names(writer)) == 1
+
+
+class Broken(Plain):
+    """A keeper whose writing fails as a disk does."""
+
+    fails = False
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.fails:
+            raise apsw.IOError("the disk is gone")
+
+
+async def test_a_failing_disk_fails_the_group_once(tmp_path: Path) -> None:
+    """It is no operation's fault, so trying each alone would only take time."""
+    keeper = Broken()
+    writer = Writer(tmp_path / "b.db", keeper)
+    await writer.do(add("before"))
+    before = keeper.flushes
+    answers = await together(writer, lambda _: setattr(keeper, "fails", True), add("one"), add("two"))
+    assert [str(answer) for answer in answers] == ["the store cannot be written: the disk is gone"] * 3
+    assert keeper.flushes == before + 2, "one for what held it up, one for the group"
+    keeper.fails = False
+    assert await names(writer) == ["before"]
+    await writer.close()
 
 
 async def test_more_than_one_group_keeps_its_order(writer: Writer) -> None:
