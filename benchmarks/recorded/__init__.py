@@ -1,0 +1,1 @@
+"""Recorded outcomes of real models, replayed: what the routing benchmarks measure on."""
