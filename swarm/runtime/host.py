@@ -12,8 +12,9 @@ import resource
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -34,6 +35,24 @@ COLLECTED = codec.MAX_BATCH_BYTES // 2  # most bytes of answers in one batch
 COLLECT_WAIT_S = 5.0  # how long `collect` waits before it returns nothing
 
 
+class Parcel(NamedTuple):
+    """An answer on its way out."""
+
+    reply: Answer | Failed
+    envelope: Envelope
+    n_bytes: int  # on the wire
+
+
+@dataclass(slots=True)
+class _Work:
+    """An ask that was taken. `started` is on the monotonic clock."""
+
+    ask: Ask
+    started: float
+    task: asyncio.Task[None] | None = None  # None: it is done in its caller's
+    begun: bool = False
+
+
 class Host:
     """Takes asks, answers them. Lives on one event loop."""
 
@@ -41,10 +60,10 @@ class Host:
         self.spec = spec
         self._workshop = workshop
         self._node = node
-        self._active: dict[AttemptId, asyncio.Task[Answer | Failed]] = {}
-        self._answered: OrderedDict[AttemptId, Answer | Failed] = OrderedDict()
-        self._outbox: deque[tuple[Envelope, int]] = deque()  # with their sizes in bytes
-        self._filled = asyncio.Event()
+        self._active: dict[AttemptId, _Work] = {}
+        self._answered: OrderedDict[AttemptId, Parcel] = OrderedDict()
+        self._outbox: deque[Parcel] = deque()
+        self._collecting: asyncio.Future[None] | None = None
         self._count = 0
 
     @property
@@ -67,26 +86,36 @@ class Host:
                     if refusal := self._take(ask):
                         refused.append(refusal)
                 case Cancel(id=id):
-                    if task := self._active.get(id):
-                        task.cancel()
+                    self._cancel(id)
                 case other:
                     log.warning("message.unexpected", host=self.spec.host, kind=type(other).__name__)
         return refused
 
+    async def answer(self, ask: Ask) -> Answer | Failed | Overloaded:
+        """What becomes of `ask`, worked on in the caller's own asyncio task. Cancelling the caller cancels the work.
+
+        For callers in this process: it takes a place in the mailbox like any other, and costs no message.
+        """
+        if len(self._active) >= self.spec.mailbox:
+            return Overloaded(id=ask.id, host=self.spec.host)
+        self._active[ask.id] = work = _Work(ask, time.monotonic())
+        try:
+            with structlog.contextvars.bound_contextvars(task_id=ask.task, step=ask.step, tier=ask.tier):
+                reply = await self._answer(ask)
+        finally:
+            del self._active[ask.id]
+        return self._finished(work, reply).reply
+
     async def collect(self) -> list[Envelope]:
         """The answers that are ready, waiting for the first of them for at most `COLLECT_WAIT_S`."""
         if not self._outbox:
-            self._filled.clear()
-            try:
-                await asyncio.wait_for(self._filled.wait(), COLLECT_WAIT_S)
-            except TimeoutError:
-                return []
+            await self._until_filled()
         ready: list[Envelope] = []
         size = 0
         while self._outbox and size < COLLECTED:
-            envelope, n_bytes = self._outbox.popleft()
-            ready.append(envelope)
-            size += n_bytes
+            parcel = self._outbox.popleft()
+            ready.append(parcel.envelope)
+            size += parcel.n_bytes
         return ready
 
     def health(self) -> Health:
@@ -100,70 +129,107 @@ class Host:
 
     def close(self) -> None:
         """Cancel what runs and free the models."""
-        for task in self._active.values():
-            task.cancel()
+        for id in list(self._active):
+            self._cancel(id)
         self._workshop.close()
 
     def _take(self, ask: Ask) -> Overloaded | None:
         if ask.id in self._active:
             return None
-        if known := self._answered.get(ask.id):
+        if (known := self._answered.get(ask.id)) is not None:
             self._send(known)
             return None
         if len(self._active) >= self.spec.mailbox:
             return Overloaded(id=ask.id, host=self.spec.host)
-        self._active[ask.id] = asyncio.create_task(self._answer(ask))
-        self._active[ask.id].add_done_callback(partial(self._done, ask, time.monotonic()))
+        self._active[ask.id] = work = _Work(ask, time.monotonic())
+        work.task = asyncio.create_task(self._do(work))
         return None
+
+    async def _do(self, work: _Work) -> None:
+        work.begun, ask = True, work.ask
+        structlog.contextvars.bind_contextvars(task_id=ask.task, step=ask.step, tier=ask.tier)  # of this asyncio task
+        try:
+            reply = await self._answer(ask)
+        except asyncio.CancelledError:
+            reply = Failed(id=ask.id, reason="cancelled")
+        self._done(work, reply)
+
+    def _cancel(self, id: AttemptId) -> None:
+        work = self._active.get(id)
+        if work is None or work.task is None:
+            return  # over, or in the hands of its caller
+        work.task.cancel()
+        if not work.begun:  # it never will, so nobody else can say what became of it
+            self._done(work, Failed(id=id, reason="cancelled"))
 
     async def _answer(self, ask: Ask) -> Answer | Failed:
         try:
-            async with asyncio.timeout(None if ask.left_ms is None else ask.left_ms / 1000):
-                with structlog.contextvars.bound_contextvars(task_id=ask.task, step=ask.step, tier=ask.tier):
-                    return await self._workshop.answer(ask)
+            if ask.left_ms is None:
+                return await self._workshop.answer(ask)
+            async with asyncio.timeout(ask.left_ms / 1000):
+                return await self._workshop.answer(ask)
         except TimeoutError:
             detail = f"no time left after {ask.left_ms} ms"
             return Failed(id=ask.id, reason="timeout", detail=detail, unknown=self._is_paid(ask))
         except Exception as e:
             return _failure(ask, e, unknown=self._is_paid(ask))
 
-    def _done(self, ask: Ask, started: float, work: asyncio.Task[Answer | Failed]) -> None:
-        """Send what came of an ask, also of one that was cancelled before its work began."""
-        del self._active[ask.id]
-        reply = Failed(id=ask.id, reason="cancelled") if work.cancelled() else work.result()
-        usage = msgspec.structs.replace(reply.usage, ms=int((time.monotonic() - started) * 1000))
+    def _done(self, work: _Work, reply: Answer | Failed) -> None:
+        """Send what came of an ask."""
+        del self._active[work.ask.id]
+        parcel = self._finished(work, reply)
+        self._remember(work.ask.id, parcel)
+        self._send(parcel)
+
+    def _finished(self, work: _Work, reply: Answer | Failed) -> Parcel:
+        """`reply` with what the host knows about it."""
+        usage = msgspec.structs.replace(reply.usage, ms=int((time.monotonic() - work.started) * 1000))
         self._count += 1
-        done = _sendable(msgspec.structs.replace(reply, usage=usage, host=self.spec.host))
-        self._remember(done)
-        self._send(done)
+        return _packed(msgspec.structs.replace(reply, usage=usage, host=self.spec.host))
 
     def _is_paid(self, ask: Ask) -> bool:
         """Whether this tier may have been billed for work that nobody saw the end of."""
         model = self.spec.models.get(ask.tier)
         return model is not None and model.kind == "remote"
 
-    def _remember(self, reply: Answer | Failed) -> None:
-        self._answered[reply.id] = reply
+    def _remember(self, id: AttemptId, parcel: Parcel) -> None:
+        self._answered[id] = parcel
         if len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 
-    def _send(self, reply: Answer | Failed) -> None:
-        envelope = Envelope(to="dispatcher", sender=self.spec.host, body=reply)
-        self._outbox.append((envelope, len(codec.encode([envelope]))))
-        self._filled.set()
+    def _send(self, parcel: Parcel) -> None:
+        self._outbox.append(parcel)
+        if self._collecting is not None:
+            _stir(self._collecting)
+
+    async def _until_filled(self) -> None:
+        """Until there is an answer to collect, or for `COLLECT_WAIT_S`."""
+        loop = asyncio.get_running_loop()
+        self._collecting = filled = loop.create_future()
+        alarm = loop.call_later(COLLECT_WAIT_S, _stir, filled)
+        try:
+            await filled
+        finally:
+            alarm.cancel()
 
 
-def _sendable(reply: Answer | Failed) -> Answer | Failed:
+def _stir(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def _packed(reply: Answer | Failed) -> Parcel:
     """`reply`, or the failure of one that no wire can carry: output that is not JSON, or too much of it."""
+    envelope = Envelope(to="dispatcher", sender=reply.host, body=reply)
     try:
-        size = len(codec.encode([Envelope(to="dispatcher", sender=reply.host, body=reply)]))
-        problem = f"it has {size:,} bytes, at most {LARGEST_ANSWER:,} are sent" if size > LARGEST_ANSWER else None
+        size = len(codec.encode([envelope]))
+        if size <= LARGEST_ANSWER:
+            return Parcel(reply, envelope, size)
+        problem = f"it has {size:,} bytes, at most {LARGEST_ANSWER:,} are sent"
     except codec.WireError as e:
         problem = str(e)[:400]
-    if problem is None:
-        return reply
     detail = f"the answer cannot be sent: {problem}"
-    return Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host)
+    return _packed(Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host))
 
 
 def _resident_bytes() -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -58,30 +59,42 @@ class Swarm:
         window = self.plan.runtime.max_in_flight
         source = _aiter(items)
         running: dict[asyncio.Future[Any], int] = {}
+        over: deque[asyncio.Future[Any]] = deque()  # of those that run or are fetched
+        stirred = asyncio.Event()
         ready: dict[int, Result] = {}
         given, due = 0, 0
-        fetch: asyncio.Future[Item] | None = asyncio.ensure_future(anext(source))
+
+        def begun(work: Awaitable[Any]) -> asyncio.Future[Any]:
+            future = asyncio.ensure_future(work)
+            future.add_done_callback(over.append)
+            future.add_done_callback(lambda _: stirred.set())
+            return future
+
+        fetch: asyncio.Future[Any] | None = begun(anext(source))
 
         def has_room() -> bool:
             return len(running) < window and len(running) + len(ready) < BUFFERED * window
 
         try:
             while fetch is not None or running:
-                waiting = {*running} | ({fetch} if fetch is not None and has_room() else set())
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for future in [f for f in done if f is not fetch]:
-                    position = running.pop(future)
-                    ready[position] = _placed(future.result(), position)
-                if fetch is not None and fetch in done:
+                await stirred.wait()
+                stirred.clear()
+                while over:
+                    future = over.popleft()
+                    if future in running:
+                        position = running.pop(future)
+                        ready[position] = _placed(future.result(), position)
+                if fetch is not None and fetch.done() and has_room():
                     try:
-                        running[asyncio.ensure_future(self.run(fetch.result()))] = given
+                        running[begun(self.run(fetch.result()))] = given
                         given += 1
-                        fetch = asyncio.ensure_future(anext(source))
+                        fetch = begun(anext(source))
                     except StopAsyncIteration:
                         fetch = None
                 while ready and (due in ready or not ordered):
                     yield ready.pop(due if ordered else next(iter(ready)))
                     due += 1
+                    stirred.set()  # there may be room again
         finally:
             leftover = [*running, fetch] if fetch is not None else [*running]
             for future in leftover:

@@ -23,15 +23,23 @@ Run = Callable[..., Any]
 
 
 class Tool:
-    """Tier *code*: calls `run(**inputs)` of the pack's tools.py, in a thread so that slow code stalls nobody else."""
+    """Tier *code*: calls `run(**inputs)` of the pack's tools.py.
+
+    A plain function runs in a thread, so that slow code stalls nobody else; a coroutine function is awaited among all
+    the work of its host, and should therefore not block.
+    """
 
     def __init__(self, pack: Pack, path: Path) -> None:
         self._pack = pack
         self._schema = Validator(pack.output_schema)
         self._run = _load(pack, path)
+        self._waits = inspect.iscoroutinefunction(self._run)
 
     async def answer(self, ask: Ask) -> Answer | Failed:
-        output, error = await asyncio.to_thread(_call, self._run, ask.input)
+        if self._waits:
+            output, error = await _awaited(self._run, ask.input)
+        else:
+            output, error = await asyncio.to_thread(_called, self._run, ask.input)
         if error is not None:
             detail = f"tools.py of pack {self._pack.name!r} raised {type(error).__name__}: {error}"
             return Failed(id=ask.id, reason="tool_error", detail=detail[:500])
@@ -43,19 +51,35 @@ class Tool:
         return []
 
 
-def _call(run: Run, given: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
-    """What `run` returns, as plain data that can travel, or what it raises.
+# What a tool raises is handed on as a value: a `StopIteration` or `SystemExit` must not reach the event loop.
 
-    As a value, because an exception such as `StopIteration` or `SystemExit` must not reach the event loop.
-    """
+
+def _called(run: Run, given: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+    """What `run` returns, as plain data that can travel, or what it raises."""
     try:
         output = run(**given)
         if inspect.iscoroutine(output):
             output = asyncio.run(output)
-        sent = msgspec.msgpack.encode(msgspec.to_builtins(output, str_keys=True))
-        return msgspec.msgpack.decode(sent), None
+        return _sent(output), None
     except BaseException as e:
         return None, e
+
+
+async def _awaited(run: Run, given: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+    """The same for a coroutine function. Cancelling the attempt cancels it."""
+    try:
+        return _sent(await run(**given)), None
+    except asyncio.CancelledError as e:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        return None, e
+    except BaseException as e:
+        return None, e
+
+
+def _sent(output: Any) -> Any:
+    """`output` as it is after a journey to another machine."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(msgspec.to_builtins(output, str_keys=True)))
 
 
 def _load(pack: Pack, path: Path) -> Run:
