@@ -51,12 +51,18 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A logistic map from signals to P(correct): sigmoid(intercept + Σ weight × feature)."""
+    """A logistic map from signals to P(correct): sigmoid(intercept + Σ weight × feature).
+
+    `knots` is a monotone, piecewise linear correction of its result, as (from, to) from 0 to 1; empty where none was
+    learnt. `n_effective` is what weighted labels are worth in plain ones.
+    """
 
     intercept: float
     weights: dict[str, float]
     n_labels: int = 0
     accuracy: float | None = None
+    knots: tuple[tuple[float, float], ...] = ()
+    n_effective: float | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):

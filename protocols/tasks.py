@@ -35,8 +35,27 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
+class Weighed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that could have been done, with what was expected of it: P(right), millionths of a dollar, time.
+
+    `net`: its worth less its price, in US dollars. `path`: the tiers that would be asked, one after the other.
+    """
+
+    action: str
+    path: tuple[str, ...] = ()
+    quality: float = 0.0
+    micro_usd: float = 0.0
+    ms: float = 0.0
+    net: float = 0.0
+
+
 class Why(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One decision of the dispatcher, with what it was made from."""
+    """One decision of the dispatcher, with what it was made from.
+
+    `rule`: where the threshold comes from. `weighed`: what could be done instead, the best first, where tiers are
+    weighed against their price; `shadow_price`: what a dollar was worth then beyond itself. `would_change`: what would
+    have changed it.
+    """
 
     step: str
     decision: str
@@ -47,6 +66,10 @@ class Why(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hold: Amount | None = None
     budget_left: dict[str, int | None] = {}
     reason: str = ""
+    rule: str = ""
+    weighed: tuple[Weighed, ...] = ()
+    shadow_price: float | None = None
+    would_change: str = ""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

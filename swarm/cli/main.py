@@ -1,4 +1,4 @@
-"""The commands: check, schema, run, receipt, runs, models."""
+"""The commands: check, schema, run, calibrate, receipt, explain, runs, models."""
 
 from __future__ import annotations
 
@@ -123,6 +123,40 @@ def receipt(
             await kept.close()
 
     show_receipt(asyncio.run(read()), json, sys.stdout)  # type: ignore[arg-type]
+
+
+@app.command()
+def calibrate(
+    file: File,
+    data: Annotated[Path, typer.Option("--data", help='JSON lines: {"input": {...}, "labels": {"STEP": {...}}}.')],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The calibration file. [default: beside the swarm file]")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw reliability diagrams into this PNG.")] = None,
+    paid: Annotated[bool, typer.Option("--paid", help="Ask remote tiers too, within the file's budget.")] = False,
+    store: StorePath = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
+) -> None:
+    """Learn from labelled items how sure each tier's answers are, and what can be promised about them."""
+    from swarm.cli.calibrate import Request, calibrate_swarm
+    from swarm.observe.log import configure
+
+    configure(json=False, level="warning")
+    calibrate_swarm(Request(file, data, output, plot, paid, store, progress))
+
+
+@app.command()
+def explain(
+    run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
+    task: Annotated[str | None, typer.Argument(help="One task of it. [default: all]")] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Say why each decision of a run was made, and what would have changed it."""
+    from swarm.cli.explain import explain as told
+
+    for line in told(_existing(store), run, task, json):
+        typer.echo(line)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -15,6 +16,7 @@ from swarm.config.values import (
     Count,
     Env,
     Layers,
+    OpenShare,
     RelativePath,
     Seconds,
     Several,
@@ -26,6 +28,7 @@ from swarm.config.values import (
     Tokens,
     Url,
     Usd,
+    wrong,
 )
 
 
@@ -193,11 +196,44 @@ class Step(Part):
     accept_at: Share | None = None
 
 
+class Target(Part):
+    """What escalation is to keep to: one of `error`, `quality` and `max_usd_per_task`.
+
+    `error`: most of the answers kept local that may be wrong. `quality`: least share of the strongest tier's right
+    answers. `confidence`: the probability with which either holds.
+    """
+
+    error: OpenShare | None = None
+    quality: OpenShare | None = None
+    max_usd_per_task: Usd | None = None
+    confidence: OpenShare = 0.95
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Target:
+        aims = ("error", "quality", "max_usd_per_task")
+        if sum(getattr(self, aim) is not None for aim in aims) != 1:
+            raise wrong(f"needs exactly one of {', '.join(aims)}")
+        return self
+
+
+class Value(Part):
+    """What a right answer is worth, and what a second of waiting costs, in US dollars."""
+
+    answer: Usd
+    second: Usd = Decimal(0)
+
+
 class Escalation(Part):
-    """`accept_at`: least confidence accepted. `compare_with`: model whose price the receipt compares with."""
+    """`accept_at`: least confidence accepted. `compare_with`: model whose price the receipt compares with.
+
+    `explore`: share of the accepted answers that a dearer tier is asked about too, to see what they are worth.
+    """
 
     accept_at: Share = 0.8
     compare_with: Text | None = None
+    target: Target | None = None
+    value: Value | None = None
+    explore: Share = 0.0
 
 
 class LimitPart(Part):
@@ -208,11 +244,23 @@ class LimitPart(Part):
     seconds: Seconds | None = None
 
 
-class Budget(Part):
-    """Limits of one task and of a whole run, and what happens at the limit."""
+class TenantPart(LimitPart):
+    """Who pays, over all runs of one store."""
 
+    name: Text
+
+
+class Budget(Part):
+    """Limits of a step of a task, of a task, of a whole run and of a tenant, and what happens at the limit.
+
+    `explore`: what exploring may cost in a run.
+    """
+
+    step: LimitPart = LimitPart()
     task: LimitPart = LimitPart()
     run: LimitPart = LimitPart()
+    tenant: TenantPart | None = None
+    explore: LimitPart = LimitPart()
     on_exhausted: Literal["stop", "degrade"] = "stop"
 
 

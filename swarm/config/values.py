@@ -90,6 +90,13 @@ def _share(value: Any) -> float:
     return float(value)
 
 
+def _open_share(value: Any) -> float:
+    share = _share(value)
+    if share in (0.0, 1.0):
+        raise wrong(f"must be more than 0 and less than 1, got {value}")
+    return share
+
+
 def _memory(value: Any) -> int:
     found = _MEMORY.fullmatch(value) if isinstance(value, str) else None
     if not found or int(found[1]) == 0:
@@ -160,6 +167,8 @@ def _whole_number(least: int, most: int) -> Any:
 Usd = Annotated[Decimal, PlainValidator(_usd), WithJsonSchema({"type": "number", "minimum": 0})]
 Seconds = Annotated[float, PlainValidator(_seconds), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
 Share = Annotated[float, PlainValidator(_share), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
+_OPEN = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+OpenShare = Annotated[float, PlainValidator(_open_share), WithJsonSchema(_OPEN)]
 Bytes = Annotated[int, PlainValidator(_memory), WithJsonSchema({"type": "string", "pattern": f"^{_MEMORY.pattern}$"})]
 Env = Annotated[EnvRef, PlainValidator(_env_ref), WithJsonSchema({"type": "string", "pattern": f"^{_ENV.pattern}$"})]
 Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]

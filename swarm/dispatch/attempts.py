@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,12 +13,14 @@ import structlog
 from protocols import events
 from protocols.answers import Answer, Ask, Failed
 from protocols.ids import new_id
-from protocols.money import Amount
+from protocols.money import Amount, Limit
 from protocols.tasks import Task
 from swarm.dispatch import moves
 from swarm.dispatch.accounts import explain
 from swarm.dispatch.calibrate import confidence
 from swarm.dispatch.holds import Holds
+from swarm.dispatch.judge import PLENTY, Money
+from swarm.dispatch.rules import Prices
 from swarm.dispatch.setting import Publish, Setting
 from swarm.errors import StoreError
 from swarm.plan.plan import PlannedStep, Tier
@@ -26,19 +28,19 @@ from swarm.state.base import Attempt, Refusal
 
 log = structlog.get_logger(__name__)
 
-NOTHING = Amount()
+NOTHING, NO_LIMIT = Amount(), Limit()
+REMOTE_MS = 1000.0  # of a remote answer, as long as nothing has been measured
 REMOTE_PRIOR = 0.9  # confidence in a remote answer that passes its checks, as long as nothing has been measured
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """An attempt that is over, with what the journal must know. `event` is None for one that was cancelled."""
 
     event: moves.Answered | moves.AttemptFailed | moves.HoldRefused | None
     attempt: Attempt
     hold: Amount
     used: Amount = NOTHING
-    budget_left: Mapping[str, int | None] = field(default_factory=dict)  # "task.tokens" -> what a refusal found there
+    budget_left: dict[str, int | None] = {}  # "task.tokens" -> what a refusal found there
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class _Trial:
     given: dict[str, Any]
     attempt: Attempt
     hold: Amount = NOTHING
+    held: bool = False
     sent: bool = False
 
 
@@ -65,6 +68,7 @@ class Attempts:
         self._publish = publish
         self._report = report
         self._started = setting.clock()
+        self.spent = 0  # millionths of a dollar held or spent by the task
 
     async def make(self, decision: moves.Try, given: dict[str, Any]) -> None:
         """Try this tier with these inputs. Cancelled, it is charged whole if it was paid for and sent, else nothing."""
@@ -75,7 +79,7 @@ class Attempts:
             made = await self._made(trial, decision)
         except asyncio.CancelledError:
             charged = trial.hold if trial.sent and tier.kind == "remote" else NOTHING
-            self._report(Made(None, attempt, trial.hold, charged))
+            self._ended(trial, Made(None, attempt, trial.hold, charged))
             raise
         except StoreError as e:  # fails closed: without a hold nothing was started
             failed = Failed(id=attempt.id, reason="unavailable", detail=str(e), retryable=True)
@@ -83,16 +87,33 @@ class Attempts:
         except Exception as e:
             log.exception("attempt.raised", task_id=self._task.id, step=decision.step, tier=tier.name)
             made = _broken(trial, Failed(id=attempt.id, reason="error", detail=f"{type(e).__name__}: {e}"[:500]))
+        self._ended(trial, made)
+
+    def _ended(self, trial: _Trial, made: Made) -> None:
+        if trial.held:
+            self._spend(made.used.micro_usd - trial.hold.micro_usd)
         self._report(made)
+
+    def _spend(self, micro_usd: int) -> None:
+        """So much more is held or spent."""
+        self.spent += micro_usd
+        if self._s.purse is not None:
+            self._s.purse.change(micro_usd)
 
     async def _made(self, trial: _Trial, decision: moves.Try) -> Made:
         attempt, step, tier = trial.attempt, trial.step, trial.tier
         trial.hold = self._s.estimator.hold(step, tier, trial.given)
         if trial.hold != NOTHING:
-            refusal = await self._holds.take(attempt.id, self._task.id, trial.hold)
+            limited = step.name if self._s.plan.step_limit != NO_LIMIT else None
+            is_paid = tier.kind == "remote"
+            refusal = await self._holds.take(attempt.id, self._task.id, trial.hold, step=limited, sent=not is_paid)
             if refusal is not None:
                 event = moves.HoldRefused(step.name, tier.name, explain(refusal, step.name, tier.name))
                 return Made(event, attempt, trial.hold, budget_left=_left(refusal))
+            trial.held = True
+            self._spend(trial.hold.micro_usd)
+            if is_paid:
+                await self._s.store.sent(attempt.id)
         self._publish(events.StepAsked(task=self._task.id, step=step.name, tier=tier.name))
         trial.sent = True
         reply = await self._s.bus.ask(self._ask(trial, decision))
@@ -123,29 +144,43 @@ class Attempts:
     def _answered(self, trial: _Trial, answer: Answer) -> Made:
         step, tier = trial.step.name, trial.tier.name
         sure = self._confidence(trial, answer)
-        attempt = msgspec.structs.replace(self._journalled(trial, answer, answer.output), confidence=sure)
-        event = moves.Answered(step, tier, answer.output, answer.signals, sure)
-        return Made(event, attempt, trial.hold, _used(answer))
+        event = moves.Answered(step, tier, answer.output, answer.signals, sure, self._money(trial))
+        return Made(event, self._journalled(trial, answer, answer.output, sure), trial.hold, _used(answer))
 
     def _failed(self, trial: _Trial, failed: Failed) -> Made:
         used = trial.hold if failed.unknown else _used(failed)  # something may have been spent that nobody saw
         event = moves.AttemptFailed(trial.step.name, trial.tier.name, failed)
         return Made(event, self._journalled(trial, failed, {}), trial.hold, used)
 
-    def _journalled(self, trial: _Trial, reply: Answer | Failed, output: Mapping[str, Any]) -> Attempt:
+    def _journalled(
+        self, trial: _Trial, reply: Answer | Failed, output: Mapping[str, Any], sure: float | None = None
+    ) -> Attempt:
         tokens_in, tokens_out = self._s.estimator.remote_tokens(trial.step, trial.given, output)
         usage = reply.usage
         return msgspec.structs.replace(
             trial.attempt, host=reply.host, tokens_in=usage.tokens_in, tokens_out=usage.tokens_out, ms=usage.ms,
-            micro_usd=usage.micro_usd, remote_tokens_in=tokens_in, remote_tokens_out=tokens_out,
+            micro_usd=usage.micro_usd, confidence=sure, remote_tokens_in=tokens_in, remote_tokens_out=tokens_out,
         )  # fmt: skip
 
     def _confidence(self, trial: _Trial, answer: Answer) -> float:
-        calibration = self._s.calibrations.get(f"{trial.step.specialist}/{trial.tier.name}")
+        rule = self._s.rules.get(trial.step.name)
+        calibration = rule.calibrations.get(trial.tier.name) if rule is not None else None
+        calibration = calibration or self._s.calibrations.get(f"{trial.step.specialist}/{trial.tier.name}")
         signals = answer.signals
         if calibration is None and trial.tier.kind == "remote" and signals.p is None and not signals.checks_failed:
             return REMOTE_PRIOR
         return confidence(signals, calibration)
+
+    def _money(self, trial: _Trial) -> Money:
+        """What there is to weigh a dearer tier with; its price is the most it can cost until more is known."""
+        purse = self._s.purse
+        if purse is None:
+            return PLENTY
+        above = trial.step.ladder[trial.step.ladder.index(trial.tier) + 1 :]
+        paid = [tier for tier in above if tier.kind == "remote" and tier.name not in self._s.unavailable]
+        holds = {tier.name: self._s.estimator.hold(trial.step, tier, trial.given).micro_usd for tier in paid}
+        prices = {name: Prices(micro_usd, REMOTE_MS) for name, micro_usd in holds.items()}
+        return Money(purse.left(self.spent), purse.shadow_price(), prices)
 
 
 def _broken(trial: _Trial, failed: Failed) -> Made:

@@ -7,61 +7,56 @@ in the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar, assert_never
 
-import msgspec
-import structlog
-
 from protocols import events
+from protocols.answers import Earlier
 from protocols.ids import new_id
-from protocols.money import Amount
+from protocols.money import Limit
 from protocols.tasks import Result, StepResult, Task, Why
 from swarm.dispatch import moves, policy
 from swarm.dispatch.attempts import Attempts, Made
 from swarm.dispatch.holds import Holds
+from swarm.dispatch.journal import Journal
+from swarm.dispatch.judge import value_of
 from swarm.dispatch.setting import Publish, Setting
 from swarm.dispatch.usable import unusable
+from swarm.dispatch.watch import Watch
 from swarm.dispatch.why import explained, outcome
 from swarm.errors import StoreError
 from swarm.plan.plan import resolve
 from swarm.state.base import Attempt
 
-log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 PAUSE_S = 0.1  # before a task's end is written again
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """An attempt that is over, on its way into the store."""
-
-    attempt: Attempt
-    used: Amount
-    void: bool
-
-
 class Course:
     """Runs once."""
 
-    def __init__(self, setting: Setting, holds: Holds, task: Task, publish: Publish) -> None:
+    def __init__(self, setting: Setting, holds: Holds, watch: Watch, task: Task, publish: Publish, log: Any) -> None:
         self._s = setting
         self._holds = holds
         self._task = task
         self._publish = publish
-        self._state = policy.TaskState(setting.plan, setting.unavailable)
-        self._happened: asyncio.Queue[Made] = asyncio.Queue()
-        self._attempts = Attempts(setting, holds, task, self._tell, self._happened.put_nowait)
+        self._log = log
+        self._state = policy.TaskState(setting.plan, setting.unavailable, setting.rules, watch.alarmed)
+        self._watch = watch
+        self._journal = Journal(setting.store, setting.run, holds)
+        self._attempts = Attempts(setting, holds, task, self._tell, self._report)
+        self._begun: list[tuple[moves.Try, dict[str, Any]]] = []  # attempts to be made, with their inputs
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._unwritten: list[_Entry] = []
-        self._cost = Amount()
+        self._happened: deque[Made] = deque()
+        self._waiting: asyncio.Future[None] | None = None  # for something to happen
+        self._decided: list[moves.Decision] = []  # to be acted on when the journal is written
         self._why: list[Why] = []
         self._accepted = False
+        self._result: Result | None = None
         self._started = setting.clock()
-        self._log = log.bind(task_id=task.id)
 
     async def run(self) -> Result:
         """The task's one terminal state. Cancelling ends it as `cancelled`, its holds ended, unless it is over by then.
@@ -78,98 +73,143 @@ class Course:
             if not self._accepted:
                 raise
             cause = f"{type(e).__name__}: {e}"[:500]
-            self._log.warning("task.broken", cause=cause, exc_info=not isinstance(e, StoreError))
+            self._log.warning("task.broken", task_id=self._task.id, cause=cause, exc_info=not isinstance(e, StoreError))
             finish = moves.Finish("failed", cause)
-        ending = asyncio.ensure_future(self._end(finish))
         try:
-            return await asyncio.shield(ending)
+            return await self._end(finish)
         except asyncio.CancelledError:  # too late: the task is over, and its caller gets what became of it
-            return await asyncio.shield(ending)
+            return await asyncio.shield(asyncio.ensure_future(self._end(finish)))
 
     async def _live(self) -> moves.Finish:
-        try:
-            async with asyncio.timeout(None if self._task.left_ms is None else self._task.left_ms / 1000):
-                await self._s.store.accept(self._s.run, self._task.id, self._s.plan.task_limit)
-                self._accepted = True
-                self._tell(events.TaskAccepted(task=self._task.id))
-                problem = unusable(self._s.plan, self._task.input)
-                await _whole(self._decide(moves.Begin() if problem is None else moves.Unusable(problem)))
-                while self._state.finished is None:
-                    happened = [await self._happened.get()]
-                    await _whole(self._step(happened))
-        except TimeoutError:
-            await _whole(self._decide(moves.TimeUp(self._task.left_of)))
+        if self._task.left_ms is None:
+            await self._until_finished()
+        else:
+            try:
+                async with asyncio.timeout(self._task.left_ms / 1000):
+                    await self._until_finished()
+            except TimeoutError:
+                await self._decide(moves.TimeUp(self._task.left_of))
+        if (current := asyncio.current_task()) is not None and current.cancelling():
+            raise asyncio.CancelledError  # it came while nothing was waited for
         assert self._state.finished is not None
         return self._state.finished
 
+    async def _until_finished(self) -> None:
+        plan = self._s.plan
+        steps = (
+            None if plan.step_limit == Limit() else dict.fromkeys((step.name for step in plan.steps), plan.step_limit)
+        )
+        await self._s.store.accept(self._s.run, self._task.id, plan.task_limit, steps)
+        self._accepted = True
+        self._tell(events.TaskAccepted(task=self._task.id))
+        problem = unusable(self._s.plan, self._task.input)
+        await self._decide(moves.Begin() if problem is None else moves.Unusable(problem))
+        while self._state.finished is None:
+            await self._make_attempts()
+            await self._step()
+
     # --- what happens
+
+    async def _make_attempts(self) -> None:
+        """Make the attempts that were begun, until one of all that run is over.
+
+        One that runs alone, as in a chain of steps, is made right here: a task of its own would cost as much again.
+        """
+        begun, self._begun = self._begun, []
+        if len(begun) == 1 and not self._running:
+            await self._attempts.make(*begun[0])
+        else:
+            for decision, given in begun:
+                self._running[decision.step] = asyncio.create_task(self._attempts.make(decision, given))
+        while not self._happened:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+
+    def _report(self, made: Made) -> None:
+        self._happened.append(made)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def _decide(self, event: moves.Begin | moves.Unusable | moves.TimeUp) -> None:
         """Decide on what no attempt brought about, and act."""
-        decided = policy.decide(event, self._state)
-        self._why += explained(self._s.plan, decided)
-        await self._act(decided)
+        self._note(policy.decide(event, self._state))
+        await self._carry_out()
 
-    async def _step(self, happened: list[Made]) -> None:
+    async def _step(self) -> None:
         """Decide on everything that has happened by now; journal it; act."""
-        while not self._happened.empty():
-            happened.append(self._happened.get_nowait())
-        outcomes, decisions = [], []
-        for made in happened:
+        while self._happened:
+            made = self._happened.popleft()
+            self._running.pop(made.attempt.step, None)
             decided = policy.decide(made.event, self._state) if made.event is not None else []
-            self._why += explained(self._s.plan, decided, made)
-            outcomes.append(outcome(made, decided))
-            decisions += decided
-        await self._journal(happened, outcomes)
-        await self._act(decisions)
+            self._journal.over(made, outcome(made, decided))
+            self._note(decided, made)
+        await self._carry_out()
 
-    async def _journal(self, happened: Sequence[Made], outcomes: Sequence[str]) -> None:
-        for made, became in zip(happened, outcomes, strict=True):
-            self._cost += made.used
-            attempt = msgspec.structs.replace(made.attempt, outcome=became, micro_usd=made.used.micro_usd)
-            self._unwritten.append(_Entry(attempt, made.used, void=made.event is None and made.used == Amount()))
-        ended = await asyncio.gather(*map(self._write, self._unwritten), return_exceptions=True)
-        if errors := [error for error in ended if error is not None]:
-            raise errors[0]
-        self._unwritten.clear()
-        self._holds.ended()
+    def _note(self, decided: list[moves.Decision], made: Made | None = None) -> None:
+        """Decisions to be carried out. `made`: what they were made on."""
+        if made is not None and isinstance(made.event, moves.Answered):
+            self._learn(made.event, decided)
+        self._why += explained(self._s.plan, decided, made)
+        self._decided += decided
+        for decision in decided:
+            if isinstance(decision, moves.Missed):
+                self._journal.missed(self._missed(decision))
 
-    async def _write(self, entry: _Entry) -> None:
-        """May be done again after a failure: an attempt ends once."""
-        if entry.void:
-            await self._s.store.void(entry.attempt, self._s.run)
-        else:
-            await self._s.store.settle(entry.attempt, self._s.run, entry.used)
+    def _learn(self, answered: moves.Answered, decided: list[moves.Decision]) -> None:
+        """What was weighed teaches how dear money is; an accepted answer may be looked at again."""
+        verdicts = (d.verdict for d in decided if isinstance(d, moves.Escalate | moves.EndStep))
+        verdict = next((v for v in verdicts if v is not None), None)
+        if verdict is None:
+            return
+        if self._s.purse is not None and verdict.weighed:
+            self._s.purse.weighed(verdict, value_of(self._s.plan.aim, answered.money))
+        if verdict.accepted and self._s.plan.aim.explore:
+            step = self._s.plan.step(answered.step)
+            given = resolve(step, self._task.input, self._state.known)
+            self._watch.accepted(self._task.id, step, given, Earlier(answered.tier, answered.output, answered.signals))
+
+    def _missed(self, missed: moves.Missed) -> Attempt:
+        """What a tier that cannot be asked would have got."""
+        step = self._s.plan.step(missed.step)
+        given = resolve(step, self._task.input, self._state.known)
+        tokens_in, tokens_out = self._s.estimator.remote_tokens(step, given, {})
+        return Attempt(
+            id=new_id("a"), task=self._task.id, step=missed.step, tier=missed.tier.name, outcome="unavailable",
+            reason=missed.reason, remote_tokens_in=tokens_in, remote_tokens_out=tokens_out,
+        )  # fmt: skip
 
     # --- acting on decisions
 
-    async def _act(self, decisions: list[moves.Decision]) -> None:
-        for decision in decisions:
-            match decision:
-                case moves.Try():
-                    self._begin(decision)
-                case moves.Escalate():
-                    self._escalated(decision)
-                case moves.Missed():
-                    await self._miss(decision)
-                case moves.EndStep():
-                    self._end_step(decision)
-                case moves.Drop():
-                    if attempt := self._running.get(decision.step):
-                        attempt.cancel()
-                case moves.Finish():
-                    self._log.debug("task.decided", status=decision.status)
-                case _:
-                    assert_never(decision)
+    async def _carry_out(self) -> None:
+        """Journal what is over, then act on what was decided. What is interrupted here is done as the task ends."""
+        await self._journal.write()
+        decided, self._decided = self._decided, []
+        for decision in decided:
+            self._act(decision)
 
-    def _begin(self, decision: moves.Try) -> None:
-        given = resolve(self._s.plan.step(decision.step), self._task.input, self._state.outputs())
-        self._running[decision.step] = asyncio.create_task(self._attempts.make(decision, given))
+    def _act(self, decision: moves.Decision) -> None:
+        match decision:
+            case moves.Try():
+                given = resolve(self._s.plan.step(decision.step), self._task.input, self._state.known)
+                self._begun.append((decision, given))
+            case moves.Escalate():
+                self._escalated(decision)
+            case moves.EndStep():
+                self._end_step(decision)
+            case moves.Drop():
+                if attempt := self._running.get(decision.step):
+                    attempt.cancel()
+            case moves.Missed() | moves.Finish():
+                pass  # the one was journalled, the other is what the task waits for
+            case _:
+                assert_never(decision)
 
     def _escalated(self, up: moves.Escalate) -> None:
         self._tell(events.StepEscalated(task=self._task.id, step=up.step, from_tier=up.tier, to_tier=up.to,
                    reason=up.reason, confidence=up.confidence))  # fmt: skip
-        self._log.debug("step.escalated", step=up.step, from_tier=up.tier, to_tier=up.to)
+        self._log.debug(
+            "step.escalated", task_id=self._task.id, step=up.step, from_tier=up.tier, to_tier=up.to
+        )  # fmt: skip
 
     def _end_step(self, end: moves.EndStep) -> None:
         if end.status == "accepted":
@@ -179,33 +219,26 @@ class Course:
         else:
             self._tell(events.StepEnded(task=self._task.id, step=end.step, status=end.status, reason=end.reason))
 
-    async def _miss(self, missed: moves.Missed) -> None:
-        """Journal what a tier that cannot be asked would have got."""
-        step = self._s.plan.step(missed.step)
-        given = resolve(step, self._task.input, self._state.outputs())
-        tokens_in, tokens_out = self._s.estimator.remote_tokens(step, given, {})
-        attempt = Attempt(
-            id=new_id("a"), task=self._task.id, step=missed.step, tier=missed.tier.name, outcome="unavailable",
-            reason=missed.reason, remote_tokens_in=tokens_in, remote_tokens_out=tokens_out,
-        )  # fmt: skip
-        await self._s.store.void(attempt, self._s.run)
-
     def _tell(self, event: events.Event) -> None:
         """Whoever watches cannot harm what is watched."""
         try:
             self._publish(event)
         except Exception as e:
-            self._log.warning("event.not_delivered", kind=type(event).__name__, cause=f"{type(e).__name__}: {e}")
+            cause = f"{type(e).__name__}: {e}"
+            self._log.warning("event.not_delivered", task_id=self._task.id, kind=type(event).__name__, cause=cause)
 
     # --- the end
 
     async def _end(self, finish: moves.Finish) -> Result:
-        """End what is open and write the terminal state; a store that fails gets a second chance, after a pause."""
+        """End what is open and write the terminal state; a store that fails gets a second chance, after a pause.
+
+        May be done again when it was interrupted.
+        """
         await self._stop_attempts()
         try:
             return await self._closed(finish)
         except Exception as e:
-            self._log.warning("task.not_written", cause=f"{type(e).__name__}: {e}")
+            self._log.warning("task.not_written", task_id=self._task.id, cause=f"{type(e).__name__}: {e}")
         await asyncio.sleep(PAUSE_S)
         try:
             return await self._closed(finish)
@@ -213,21 +246,33 @@ class Course:
             self._holds.broken(f"the end of task {self._task.id!r} cannot be written, no more holds are given: {e}")
             raise
 
-    async def _closed(self, finish: moves.Finish) -> Result:
-        late = [self._happened.get_nowait() for _ in range(self._happened.qsize())]
-        await self._journal(late, [outcome(made, []) for made in late])
-        result = self._result(finish)
-        await self._s.store.finish(self._s.run, result)
-        self._tell(events.TaskFinished(task=self._task.id, result=result))
-        self._log.info("task.finished", status=result.status, ms=result.ms, micro_usd=result.cost.micro_usd)
-        return result
-
     async def _stop_attempts(self) -> None:
         for attempt in self._running.values():
             attempt.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._running:
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    def _result(self, finish: moves.Finish) -> Result:
+    async def _closed(self, finish: moves.Finish) -> Result:
+        for late in self._happened:
+            self._journal.over(late, outcome(late, []))
+        self._happened.clear()
+        await self._carry_out()
+        if self._result is None:
+            self._result = self._made_up(finish)
+        await self._write(self._result)
+        return self._result
+
+    async def _write(self, result: Result) -> None:
+        try:
+            await self._s.store.finish(self._s.run, result)
+        except StoreError:  # it may be there already, when writing it was interrupted
+            if all(known.task != result.task for known in await self._s.store.results(self._s.run)):
+                raise
+        self._tell(events.TaskFinished(task=self._task.id, result=result))
+        cost = result.cost.micro_usd
+        self._log.info("task.finished", task_id=result.task, status=result.status, ms=result.ms, micro_usd=cost)
+
+    def _made_up(self, finish: moves.Finish) -> Result:
         ends = {name: step.end for name, step in self._state.steps.items() if step.end is not None}
         steps = {
             name: StepResult(step=name, status=end.status, output=end.output, tier=end.tier,
@@ -238,10 +283,10 @@ class Course:
         return Result(
             task=self._task.id,
             status=finish.status,
-            output=dict(self._state.outputs()),
+            output=self._state.outputs(),
             steps=steps,
             confidence=min(sure, default=None),
-            cost=self._cost,
+            cost=self._journal.cost,
             why=tuple(self._why),
             reason=finish.reason or None,
             ms=int((self._s.clock() - self._started) * 1000),

@@ -7,6 +7,7 @@ import math
 from protocols.answers import Signals
 
 FEATURES = ("p", "margin", "entropy", "similarity", "agreement", "mean_logprob", "min_logprob")
+CERTAIN = 1e-6  # how near to 0 or 1 a probability is told from certainty: strong models differ there still
 
 
 def features(signals: Signals) -> dict[str, float]:
@@ -23,5 +24,5 @@ def features(signals: Signals) -> dict[str, float]:
 
 
 def _logit(p: float) -> float:
-    p = min(1 - 1e-4, max(1e-4, p))
+    p = min(1 - CERTAIN, max(CERTAIN, p))
     return math.log(p / (1 - p))

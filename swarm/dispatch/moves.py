@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from protocols.answers import Earlier, Failed, Signals
 from protocols.tasks import Status
+from swarm.dispatch.judge import PLENTY, Money, Verdict
 from swarm.plan.plan import Tier
 
 # --- what happens -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """The task was accepted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     step: str
     tier: str
     output: dict[str, Any]
     signals: Signals
     confidence: float
+    money: Money = PLENTY
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(msgspec.Struct, frozen=True):
     """`no_hold`: the store gave none, so nothing that must be paid may be asked instead."""
 
     step: str
@@ -36,22 +36,19 @@ class AttemptFailed:
     no_hold: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HoldRefused:
+class HoldRefused(msgspec.Struct, frozen=True):
     step: str
     tier: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """The task was accepted, and its input is not what the steps need."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimeUp:
+class TimeUp(msgspec.Struct, frozen=True):
     """The task's time, or the run's, has run out."""
 
     of: Literal["task", "run"] = "task"
@@ -63,8 +60,7 @@ Event = Begin | Answered | AttemptFailed | HoldRefused | Unusable | TimeUp
 # --- what to do -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(msgspec.Struct, frozen=True):
     """Hold the price of this tier, then ask it."""
 
     step: str
@@ -72,8 +68,7 @@ class Try:
     earlier: tuple[Earlier, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
+class Missed(msgspec.Struct, frozen=True):
     """This tier would have been asked, but cannot be."""
 
     step: str
@@ -81,8 +76,7 @@ class Missed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Escalate:
+class Escalate(msgspec.Struct, frozen=True):
     """The answer of `tier` (or its failure) is not good enough; `to` is next, None if the ladder ends."""
 
     step: str
@@ -90,10 +84,10 @@ class Escalate:
     to: str | None
     reason: str
     confidence: float | None = None
+    verdict: Verdict | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EndStep:
+class EndStep(msgspec.Struct, frozen=True):
     """The step is over; `output` is what its dependents see."""
 
     step: str
@@ -102,17 +96,16 @@ class EndStep:
     output: dict[str, Any] | None = None
     confidence: float | None = None
     reason: str = ""
+    verdict: Verdict | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """Cancel the attempt that runs for this step."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """The task's one terminal state."""
 
     status: Status

@@ -11,6 +11,8 @@ from protocols.events import Event
 from protocols.ids import RunId
 from swarm.bus.bus import Bus
 from swarm.dispatch.accounts import Estimator
+from swarm.dispatch.purse import Purse
+from swarm.dispatch.rules import Rule
 from swarm.plan.plan import Plan
 from swarm.state.base import Store
 
@@ -29,3 +31,5 @@ class Setting:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # "specialist/tier" -> map
     unavailable: Mapping[str, str] = field(default_factory=dict)  # tier -> why it cannot be asked
     clock: Callable[[], float] = time.monotonic
+    rules: Mapping[str, Rule] = field(default_factory=dict)  # step -> what is kept; none: its `accept_at`
+    purse: Purse | None = None  # None where nothing is weighed against its price

@@ -16,7 +16,7 @@ def unusable(plan: Plan, given: Mapping[str, Any]) -> str | None:
     """What is wrong with a task's input: a key that a step needs is missing, a value cannot be sent or read."""
     try:
         msgspec.msgpack.encode(given)
-        for step in plan.steps:
+        for step in plan.readers():
             for name, value in resolve(step, given, {need: {} for need in step.needs}).items():
                 if problem := _no_json(value):
                     return f"input {name!r} of step {step.name!r} is no JSON value: {problem}; give it as text"
@@ -42,6 +42,8 @@ def _says_nothing(value: Any) -> bool:
 
 
 def _no_json(value: Any) -> str | None:
+    if isinstance(value, str | int | None):  # by far the most
+        return None
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as e:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from protocols.tasks import Why
 from swarm.dispatch import moves
 from swarm.dispatch.attempts import NOTHING, Made
+from swarm.dispatch.judge import NEVER, Verdict
 from swarm.dispatch.policy import cause
 from swarm.plan.plan import Plan
 
@@ -34,35 +36,52 @@ def explained(plan: Plan, decided: Sequence[moves.Decision], made: Made | None =
 def _entry(plan: Plan, decision: moves.Decision, made: Made | None) -> Why | None:
     event = made.event if made is not None else None
     match decision:
-        case moves.Escalate(step=step, tier=tier, reason=reason):
-            why = Why(step=step, decision="escalate", tier=tier, reason=reason)
-        case moves.Missed(step=step, tier=tier, reason=reason):
-            why = Why(step=step, decision="missed", tier=tier.name, reason=reason)
-        case moves.EndStep(step=step, tier=tier, status=status, reason=reason):
+        case moves.Escalate(step, tier, _, reason):
+            said: dict[str, Any] = {"decision": "escalate", "tier": tier, "reason": reason}
+        case moves.Missed(step, missed, reason):
+            said = {"decision": "missed", "tier": missed.name, "reason": reason}
+        case moves.EndStep(step, status, tier):
             asked = event.tier if event is not None and event.step == step else None
-            why = Why(step=step, decision=status, tier=tier or asked, confidence=decision.confidence,
-                      reason="confident enough" if status == "accepted" else reason)  # fmt: skip
-        case moves.Try(step=step, tier=tier) if _is_retry(decision, event):
+            kept = decision.verdict.reason if decision.verdict is not None else "confident enough"
+            reason = kept if status == "accepted" else decision.reason
+            said = {"decision": status, "tier": tier or asked, "confidence": decision.confidence, "reason": reason}
+        case moves.Try(step, again) if _is_retry(decision, event):
             assert isinstance(event, moves.AttemptFailed)
-            why = Why(step=step, decision="retry", tier=tier.name, reason=cause(event.failed))
+            said = {"decision": "retry", "tier": again.name, "reason": cause(event.failed)}
         case _:
             return None
-    why = msgspec.structs.replace(why, accept_at=plan.step(why.step).accept_at)
-    if made is None or event is None or event.step != why.step or why.decision == "missed":
-        return why
-    return _judged(why, made, event)
+    if made is not None and event is not None and event.step == step and said["decision"] != "missed":
+        said |= _grounds(made, event, said["tier"])
+    if isinstance(decision, moves.Escalate | moves.EndStep) and decision.verdict is not None:
+        said |= _weighed(decision.verdict, event)
+    else:
+        said["accept_at"] = plan.step(step).accept_at
+    return Why(step=step, **said)
 
 
-def _judged(why: Why, made: Made, event: moves.Answered | moves.AttemptFailed | moves.HoldRefused) -> Why:
-    """A decision about the very attempt that has just ended, with what it was made from."""
+def _weighed(verdict: Verdict, event: moves.Event | None) -> dict[str, Any]:
+    """The threshold that was applied, and where tiers were weighed against their price what they were weighed at."""
+    said: dict[str, Any] = {"rule": verdict.rule}
+    if verdict.accept_at < NEVER:
+        said["accept_at"] = verdict.accept_at
+    if verdict.weighed and isinstance(event, moves.Answered):
+        said |= {"weighed": verdict.weighed, "would_change": verdict.would_change}
+        said["shadow_price"] = event.money.shadow_price
+    return said
+
+
+def _grounds(
+    made: Made, event: moves.Answered | moves.AttemptFailed | moves.HoldRefused, tier: str | None
+) -> dict[str, Any]:
+    """What a decision about the very attempt that has just ended was made from."""
     if isinstance(event, moves.HoldRefused):
-        return msgspec.structs.replace(why, hold=made.hold, budget_left=dict(made.budget_left))
-    if why.tier != event.tier:
-        return why
-    why = msgspec.structs.replace(why, hold=made.hold if made.hold != NOTHING else None)
+        return {"hold": made.hold, "budget_left": dict(made.budget_left)}
+    if tier != event.tier:
+        return {}
+    hold = made.hold if made.hold != NOTHING else None
     if isinstance(event, moves.Answered):
-        return msgspec.structs.replace(why, confidence=event.confidence, signals=msgspec.to_builtins(event.signals))
-    return why
+        return {"hold": hold, "confidence": event.confidence, "signals": msgspec.to_builtins(event.signals)}
+    return {"hold": hold}
 
 
 def _is_retry(decision: moves.Try, event: moves.Event | None) -> bool:

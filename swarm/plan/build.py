@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,13 +17,13 @@ from swarm import config
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile
 from swarm.config.problems import Problem, error
-from swarm.config.schema import LimitPart, Specialist, Step
+from swarm.config.schema import Escalation, LimitPart, Specialist, Step
 from swarm.errors import SchemaUnsupported, quote
 from swarm.plan import inputs, models
 from swarm.plan.adapters import AdapterReader
 from swarm.plan.ladder import CAN_USE, why_not
 from swarm.plan.order import in_order
-from swarm.plan.plan import Plan, PlannedStep, Tier
+from swarm.plan.plan import Aim, Plan, PlannedStep, Tier
 from swarm.plan.specialists import PackMaker
 
 CheckSchema = Callable[[dict[str, Any]], None]
@@ -61,7 +62,12 @@ def build(
         compare_with=spec.escalation.compare_with,
         models=MappingProxyType(used),
         runtime=spec.runtime,
-        hash=_hash(steps, [tier.model.name for tier in builder.embedders() if tier.model]),
+        hash=_hash(steps, builder.embedder_names()),
+        aim=_aim(spec.escalation),
+        step_limit=_limit(spec.budget.step),
+        explore_limit=_limit(spec.budget.explore),
+        tenant=spec.budget.tenant.name if spec.budget.tenant else None,
+        tenant_limit=_limit(spec.budget.tenant) if spec.budget.tenant else Limit(),
     )
 
 
@@ -89,6 +95,9 @@ class _Builder:
         """The embedding models; a small tier chooses its examples with them, whether or not a ladder names one."""
         return [tier for tier in self._tiers.values() if tier.kind == "head"]
 
+    def embedder_names(self) -> list[str]:
+        return [tier.model.name for tier in self.embedders() if tier.model]
+
     def steps(self) -> tuple[PlannedStep, ...]:
         """The steps in order; whole only when `problems` stays empty."""
         spec = self._file.spec
@@ -114,6 +123,7 @@ class _Builder:
             inputs=MappingProxyType(bound.inputs),
             needs=bound.needs,
             accept_at=self._file.spec.escalation.accept_at if step.accept_at is None else step.accept_at,
+            answers_hash=_digest([pack.content_hash(), [_identity(t) for t in ladder], self.embedder_names()]),
         )
 
     def _ladder(self, name: str, specialist: Specialist) -> tuple[Tier, ...]:
@@ -166,6 +176,17 @@ def _limit(part: LimitPart) -> Limit:
     )
 
 
+def _aim(part: Escalation) -> Aim:
+    target, value = part.target, part.value
+    aim = Aim(explore=part.explore)
+    if target is not None:
+        most = None if target.max_usd_per_task is None else micro_usd(target.max_usd_per_task)
+        aim = replace(aim, error=target.error, quality=target.quality, micro_usd_per_task=most, level=target.confidence)
+    if value is not None:
+        aim = replace(aim, answer_micro_usd=micro_usd(value.answer), second_micro_usd=micro_usd(value.second))
+    return aim
+
+
 def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
     content: list[Any] = [
         {
@@ -179,6 +200,10 @@ def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
         for step in steps
     ]
     content.append(embedders)
+    return _digest(content)
+
+
+def _digest(content: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 

@@ -12,11 +12,13 @@ from typing import Literal as OneOf
 from protocols.control import Adapter, ModelSpec, TierKind
 from protocols.money import Limit
 from protocols.packs import Pack
-from swarm.config.references import INPUT, Binding, Literal, Ref, Text
+from swarm.config.references import INPUT, Binding, Literal, Ref, Text, references
 from swarm.config.schema import Runtime
 from swarm.errors import SwarmError
 
 __all__ = ["Binding", "Literal", "MissingInput", "Plan", "PlannedStep", "Ref", "Text", "Tier", "resolve"]
+
+NO_LIMIT = Limit()
 
 
 class MissingInput(SwarmError):
@@ -52,6 +54,32 @@ class PlannedStep:
     inputs: Mapping[str, Binding]
     needs: frozenset[str]  # steps whose output it reads
     accept_at: float  # least confidence that is accepted, 0..1
+    answers_hash: str = ""  # sha256 (hex) of what its answers depend on: pack, ladder, models; not thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What escalation is to achieve beyond each step's `accept_at`. At most one of the first three is set.
+
+    `error`: most wrong answers among those kept local, as a share. `quality`: least share of the strongest tier's right
+    answers. `micro_usd_per_task`: most to be spent on a task, on average. `level`: the probability with which the
+    first two hold. `answer_micro_usd`: what a right answer is worth; `None`: tiers are asked in order, none is weighed.
+    `second_micro_usd`: what a second of waiting costs. `explore`: share of accepted answers also asked of a dearer
+    tier, 0..1.
+    """
+
+    error: float | None = None
+    quality: float | None = None
+    micro_usd_per_task: int | None = None
+    level: float = 0.95
+    answer_micro_usd: int | None = None
+    second_micro_usd: int = 0
+    explore: float = 0.0
+
+    @property
+    def certified(self) -> bool:
+        """Is there something that has to be shown with labels before an answer is kept?"""
+        return self.error is not None or self.quality is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +101,16 @@ class Plan:
     runtime: Runtime
     hash: str
     registry: str | None = None  # path of the models.yaml beside the swarm file, if there is one
+    aim: Aim = Aim()
+    step_limit: Limit = NO_LIMIT  # of one step of one task
+    explore_limit: Limit = NO_LIMIT  # of all exploring in a run
+    tenant: str | None = None  # who pays
+    tenant_limit: Limit = NO_LIMIT  # over all runs of a store
+    learnt: str | None = None  # path of the calibration file beside the swarm file, if there is one
     _by_name: Mapping[str, PlannedStep] = field(init=False, repr=False, compare=False)
     _dependents: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    _readers: tuple[PlannedStep, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         dependents: dict[str, list[str]] = {step.name: [] for step in self.steps}
@@ -84,10 +120,22 @@ class Plan:
         frozen = {name: tuple(names) for name, names in dependents.items()}
         object.__setattr__(self, "_by_name", MappingProxyType({step.name: step for step in self.steps}))
         object.__setattr__(self, "_dependents", MappingProxyType(frozen))
+        places = {step.name: place for place, step in enumerate(self.steps)}
+        object.__setattr__(self, "_places", MappingProxyType(places))
+        readers = tuple(step for step in self.steps if _reads_input(step))
+        object.__setattr__(self, "_readers", readers)
 
     def step(self, name: str) -> PlannedStep:
         """The step of that name. Raises `KeyError`."""
         return self._by_name[name]
+
+    def place(self, name: str) -> int:
+        """Where the step of that name stands in `steps`. Raises `KeyError`."""
+        return self._places[name]
+
+    def readers(self) -> tuple[PlannedStep, ...]:
+        """The steps that read the task's own input."""
+        return self._readers
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """Steps that read this step's output directly, in topological order. Raises `KeyError`."""
@@ -109,6 +157,10 @@ def resolve(
     have and for a step that has no output.
     """
     return {name: _value(step.name, binding, task_input, outputs) for name, binding in step.inputs.items()}
+
+
+def _reads_input(step: PlannedStep) -> bool:
+    return any(ref.source == INPUT for binding in step.inputs.values() for ref in references(binding))
 
 
 def _value(step: str, binding: Binding, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]) -> Any:

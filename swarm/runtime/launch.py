@@ -8,6 +8,7 @@ from typing import Literal
 
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile, read
+from swarm.dispatch.learnt import beside
 from swarm.models.registry import Registry
 from swarm.observe.log import configure_if_nobody_has
 from swarm.plan.build import build
@@ -30,7 +31,10 @@ def planned(file: SwarmFile | str | Path) -> Plan:
     own = read_in.folder / MODELS
     kinds = {model.name: model.entry.kind for model in Registry.shipped(*([own] if own.is_file() else []))}
     plan = build(read_in, Catalogue(), kinds, check_schema=check_schema)
-    return dataclasses.replace(plan, registry=str(own)) if own.is_file() else plan
+    learnt = beside(read_in.path)
+    return dataclasses.replace(
+        plan, registry=str(own) if own.is_file() else None, learnt=str(learnt) if learnt.is_file() else None
+    )
 
 
 def launch(
@@ -54,14 +58,15 @@ def launch(
     plan = dataclasses.replace(plan, runtime=settings)
     loop = Loop()
     try:
-        session = loop.wait(Session.open(plan, _runtime(plan), together=plan.runtime.kind == "in-process"))
+        session = loop.wait(Session.open(plan, runtime_of(plan), together=plan.runtime.kind == "in-process"))
     except BaseException:
         loop.stop()
         raise
     return Swarm(plan, session, loop)
 
 
-def _runtime(plan: Plan) -> Runtime:
+def runtime_of(plan: Plan) -> Runtime:
+    """What starts the hosts of this plan, not started yet."""
     if plan.runtime.kind == "in-process":
         return InProcessRuntime()
     from swarm.runtime.on_ray import RayRuntime

@@ -16,8 +16,11 @@ from protocols.ids import RunId, new_id
 from protocols.records import RunRecord
 from protocols.tasks import Result, Task
 from swarm.dispatch.dispatcher import Dispatcher, Publish, Setting
+from swarm.dispatch.learnt import Learnt, load
+from swarm.dispatch.purse import Purse
+from swarm.dispatch.rules import rules, stale
 from swarm.engine import remote
-from swarm.errors import StoreError
+from swarm.errors import CalibrationError, StoreError
 from swarm.models.store import default_home
 from swarm.observe.receipt import Receipt, build
 from swarm.plan.plan import Plan
@@ -28,7 +31,7 @@ from swarm.runtime.in_process import InProcessRuntime
 from swarm.runtime.person import PersonFile
 from swarm.runtime.placement import place
 from swarm.state.base import Store
-from swarm.state.sqlite import SqliteStore
+from swarm.state.store import open_store
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +40,7 @@ class Session:
     """Made by `open`. `answer` may be called by any number of coroutines at once."""
 
     def __init__(self, setting: Setting, hosts: Hosts, owned: AsyncExitStack) -> None:
+        self.setting = setting
         self.plan = setting.plan
         self.run = setting.run
         self.bus = setting.bus
@@ -60,14 +64,16 @@ class Session:
         together: bool,
         local: Runtime | None = None,
         unavailable: Mapping[str, str] | None = None,
+        expected: int | None = None,
     ) -> Session:
         """Open the store, start the hosts, and begin a run. What was started is ended again when a part fails.
 
         `local` starts the host in this process. `unavailable`: tier -> why it cannot be asked; default: remote tiers
-        without a key or a price.
+        without a key or a price. `expected`: how many tasks there will be, where somebody knows.
         """
+        taught = rules(plan, _learnt(plan))
         async with AsyncExitStack() as owned:
-            store = await SqliteStore.open(plan.runtime.store or default_home() / "store.db")
+            store = await open_store(plan.runtime.store or default_home() / "store.db")
             owned.push_async_callback(store.close)
             owned.push_async_callback(runtime.close)
             missing = dict(unavailable) if unavailable is not None else _unreachable(plan)
@@ -76,8 +82,12 @@ class Session:
             record = RunRecord(
                 id=new_id("r"), swarm=plan.name, plan_hash=plan.hash, started=time.time(), about=_about(plan, missing)
             )
-            await store.begin(record, plan.run_limit)
-            setting = Setting(record.id, plan, bus, store, Estimator(), hosts.calibrations(), missing)
+            if plan.tenant is not None:
+                await store.tenant(plan.tenant, plan.tenant_limit)
+            await store.begin(record, plan.run_limit, plan.tenant)
+            purse = Purse(plan, expected) if plan.aim.answer_micro_usd is not None else None
+            setting = Setting(record.id, plan, bus, store, Estimator(), hosts.calibrations(), missing,
+                              rules=taught, purse=purse)  # fmt: skip
             return cls(setting, hosts, owned.pop_all())
 
     async def answer(self, task: Task, publish: Publish | None) -> Result:
@@ -88,8 +98,9 @@ class Session:
         try:
             async with self._room:
                 left_ms, left_of = self._left()
-                timed = msgspec.structs.replace(task, left_ms=left_ms, left_of=left_of)
-                result = await self._dispatcher.run(timed, publish or _nobody)
+                if left_ms is not None:
+                    task = msgspec.structs.replace(task, left_ms=left_ms, left_of=left_of)
+                result = await self._dispatcher.run(task, publish or _nobody)
             if result.status == "person" and self._person is not None:
                 await asyncio.shield(asyncio.to_thread(self._person.hand_over, task.input, result))
             return result
@@ -108,6 +119,7 @@ class Session:
     async def finish(self) -> None:
         """End the run: nothing of it runs any more, and its receipt is final. May be called twice."""
         await self.stop_tasks()
+        await self._dispatcher.close()
         if not self._finished:
             self._finished = True
             await self._store.end(self.run, time.time())
@@ -136,6 +148,21 @@ async def receipt_of(store: Store, run: RunId) -> Receipt:
         raise StoreError(f"run {run!r} is not in the store; `swarm runs` lists those that are")
     balance = await store.balance(f"run:{run}")
     return build(record, await store.attempts(run), await store.results(run), balance)
+
+
+def _learnt(plan: Plan) -> Learnt | None:
+    """What the swarm was calibrated with; a file that cannot be used, or describes steps as they were, is said."""
+    if plan.learnt is None:
+        return None
+    try:
+        learnt = load(Path(plan.learnt))
+    except CalibrationError as e:
+        log.warning("calibration.ignored", path=plan.learnt, cause=str(e))
+        return None
+    if changed := stale(plan, learnt):
+        remedy = f"run `swarm calibrate {plan.name}` again"
+        log.warning("calibration.stale", path=plan.learnt, steps=changed, remedy=remedy)
+    return learnt
 
 
 def _unreachable(plan: Plan) -> dict[str, str]:

@@ -442,6 +442,39 @@ async def test_a_link_that_breaks_in_any_other_way_is_replaced() -> None:
     assert fresh.closed == 1
 
 
+# --- hosts that answer where they are asked ---------------------------------------------------------------------
+
+
+class AtDesk(ScriptedHost):
+    """A host that answers its caller directly, when it has room for that."""
+
+    has_room = True
+
+    async def answer(self, ask: Ask) -> Answer | Failed | Overloaded:
+        if not self.has_room:
+            return Overloaded(id=ask.id, host=self.host)
+        return Answer(id=ask.id, output={"at": "desk"})
+
+
+async def test_a_host_in_this_process_is_asked_without_a_message() -> None:
+    """Its answer is counted as any other, and nothing is put into its mailbox."""
+    host = AtDesk(Script(echo), host="host-0")
+    async with Bus([(LocalLink("host-0", host), SERVES)], no_revival) as bus:
+        assert output(await bus.ask(ask("a-1"))) == {"at": "desk"}
+        statistics = bus.statistics()
+    assert (statistics.answered, statistics.unanswered, host.script.asks) == ({"host-0": 1}, 0, [])
+
+
+async def test_an_ask_that_finds_no_room_waits_in_line() -> None:
+    """It is sent to the mailbox, which says when there is room."""
+    host = AtDesk(Script({"s": [Refuses(), Says({"from": "mailbox"})]}), host="host-0")
+    host.has_room = False
+    async with Bus([(LocalLink("host-0", host), SERVES)], no_revival) as bus:
+        assert output(await bus.ask(ask("a-1"))) == {"from": "mailbox"}
+        assert bus.statistics().answered == {"host-0": 1}
+    assert [a.id for a in host.script.asks] == ["a-1", "a-1"]
+
+
 # --- the end ----------------------------------------------------------------------------------------------------
 
 

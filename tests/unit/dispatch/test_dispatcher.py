@@ -419,7 +419,7 @@ class Faulty:
             return self._fail
         return getattr(self._store, name)
 
-    async def _fail(self, *_: object) -> None:
+    async def _fail(self, *_: object, **__: object) -> None:
         raise StoreError("the disk is gone")
 
 
@@ -468,11 +468,11 @@ class Hiccups:
         return self._try(real) if name == self._at else real
 
     def _try(self, real: Any) -> Any:
-        async def work(*given: Any) -> Any:
+        async def work(*given: Any, **more: Any) -> Any:
             self._left -= 1
             if self._left >= 0:
                 raise StoreError("the disk is busy")
-            return await real(*given)
+            return await real(*given, **more)
 
         return work
 
@@ -517,6 +517,41 @@ async def test_cancelling_in_the_moment_of_the_deadline_still_ends_the_task() ->
             await running
         assert len(await stage.store.results(RUN)) == 1
         assert (await stage.balance()).held == Amount()
+
+
+class Slow:
+    """A store whose terminal states take a while, and are written though their writer has gone away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.begun = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def finish(self, *given: Any) -> None:
+        self.begun.set()
+        writing = asyncio.ensure_future(self._store.finish(*given))
+        await asyncio.sleep(0.01)
+        await writing
+
+
+async def test_cancelling_a_task_whose_end_is_being_written_comes_too_late() -> None:
+    """The caller gets what became of it; it is written once, and told once."""
+    slow: list[Slow] = []
+
+    def wrap(store: Store) -> Any:
+        slow.append(Slow(store))
+        return slow[0]
+
+    async with staged(plan(step("s", "head")), {"s": Says(A)}, wrap=wrap) as stage:
+        running = asyncio.create_task(stage.run())
+        await slow[0].begun.wait()
+        running.cancel()
+        result = await running
+        assert result.status == "done"
+        assert await stage.store.results(RUN) == [result]
+        assert stage.kinds().count("TaskFinished") == 1
 
 
 class _Calling(list[Any]):

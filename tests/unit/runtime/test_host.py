@@ -228,6 +228,37 @@ async def test_cancel_in_the_same_batch_leaves_no_trace(desk: Desk) -> None:
     assert desk.host.health().running == 0
 
 
+async def test_a_caller_in_this_process_is_answered_without_a_message(desk: Desk) -> None:
+    """The answer is the one that would have been sent, and nothing waits to be collected."""
+    desk.gate.set()
+    reply = await desk.host.answer(ask())
+    assert isinstance(reply, Answer)
+    assert (reply.id, reply.output, reply.host, reply.usage.tokens_in) == ("a-1", {"label": "x"}, "host-0", 7)
+    health = desk.host.health()
+    assert (health.running, health.waiting, health.answered) == (0, 0, 1)
+
+
+async def test_a_caller_in_this_process_needs_room_too(desk: Desk) -> None:
+    """It takes a place in the mailbox while it is answered, and is refused where there is none."""
+    callers = [asyncio.create_task(desk.host.answer(ask(f"a-{i}"))) for i in range(3)]
+    await asyncio.sleep(0)
+    assert await desk.host.answer(ask("a-3")) == Overloaded(id="a-3", host="host-0")
+    assert desk.deliver(ask("a-4")) == [Overloaded(id="a-4", host="host-0")]
+    desk.gate.set()
+    assert [reply.id for reply in await asyncio.gather(*callers)] == ["a-0", "a-1", "a-2"]
+    assert isinstance(await desk.host.answer(ask("a-3")), Answer)
+
+
+async def test_cancelling_a_caller_in_this_process_ends_its_work(desk: Desk) -> None:
+    """The work is cancelled where it waits, and its place is free again."""
+    caller = asyncio.create_task(desk.host.answer(ask()))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert (desk.bench.begun, desk.host.health().running) == (["a-1"], 0)
+
+
 async def test_what_is_no_order_is_ignored(desk: Desk) -> None:
     """A message that hosts do not take changes nothing."""
     assert desk.deliver(Answer(id="a-1", output={}), ask()) == []

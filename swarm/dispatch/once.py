@@ -1,0 +1,48 @@
+"""One attempt outside any task's course: held, asked, settled and journalled like every other.
+
+Used where an answer is wanted for what it teaches, not for a caller: labelled items, and answers looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from protocols.answers import Answer, Ask, Earlier, Failed
+from protocols.ids import TaskId, new_id
+from protocols.money import Amount
+from swarm.dispatch.setting import Setting
+from swarm.plan.plan import PlannedStep, Tier
+from swarm.state.base import Attempt, Refusal
+
+
+async def ask_once(
+    setting: Setting, task: TaskId, step: PlannedStep, tier: Tier, given: dict[str, Any], earlier: tuple[Earlier, ...]
+) -> Answer | Failed | Refusal:
+    """What the tier says, paid by the account of `task`, which must be open. Cancelled, it is charged in full if sent.
+
+    Raises `StoreError`; nothing was asked then, or what was used is still held.
+    """
+    hold = setting.estimator.hold(step, tier, given)
+    attempt = Attempt(id=new_id("a"), task=task, step=step.name, tier=tier.name, outcome="looked")
+    if (refusal := await setting.store.hold(attempt.id, setting.run, task, hold)) is not None:
+        return refusal
+    ask = Ask(id=attempt.id, task=task, step=step.name, specialist=step.specialist, tier=tier.name, input=given,
+              max_tokens=hold.tokens, earlier=earlier)  # fmt: skip
+    try:
+        reply = await setting.bus.ask(ask)
+    except asyncio.CancelledError:
+        await asyncio.shield(setting.store.settle(attempt, setting.run, hold if tier.kind == "remote" else Amount()))
+        raise
+    usage = reply.usage
+    used = Amount(micro_usd=usage.micro_usd, tokens=usage.tokens_in + usage.tokens_out)
+    if isinstance(reply, Failed) and reply.unknown:
+        used = hold
+    done = msgspec.structs.replace(
+        attempt, outcome="looked" if isinstance(reply, Answer) else "failed", host=reply.host, ms=usage.ms,
+        tokens_in=usage.tokens_in, tokens_out=usage.tokens_out, micro_usd=used.micro_usd,
+    )  # fmt: skip
+    await setting.store.settle(done, setting.run, used)
+    return reply
