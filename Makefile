@@ -35,13 +35,15 @@ live: $(VENV)/dev.done models
 
 # Looks for faults for well over half an hour, which `make test` does not: random work, random prompts, random schemas.
 faults: $(VENV)/dev.done models
-	SWARM_SOAK_SECONDS=1200 SWARM_EQUALITY=500 $(BIN)/pytest tests/faults
+	SWARM_SOAK_SECONDS=1200 SWARM_EQUALITY=500 SWARM_SPEND_SEEDS=5 $(BIN)/pytest tests/faults
 	SWARM_SCHEMAS=2000 $(BIN)/pytest tests/live/test_engine_schemas.py
+	SWARM_KILL_SEEDS=50 SWARM_LEDGER_STEPS=10000 $(BIN)/pytest tests/unit/state
 
 bench: $(VENV)/dev.done models
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/triage.py --data $(DATA)
+	$(BIN)/python benchmarks/budget.py
 	@echo "benchmarks/engine.py sets the engine beside llama-server: make peers, then $(BIN)/python benchmarks/engine.py"
 
 # What the engine is measured against, in an environment of its own. llama-server is compiled once, some ten minutes.

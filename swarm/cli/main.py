@@ -146,6 +146,18 @@ def calibrate(
 
 
 @app.command()
+def backtest(
+    recorded: Annotated[Path, typer.Argument(help="JSON lines of recorded answers, one for each query and tier.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG.")] = None,
+    seed: Annotated[int, typer.Option(help="Which half of the queries teaches.")] = 0,
+) -> None:
+    """Compare ways up a ladder on recorded answers, in quality and dollars, without calling any model."""
+    from swarm.cli.backtest import backtest as compare
+
+    compare(recorded, plot, seed)
+
+
+@app.command()
 def explain(
     run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
     task: Annotated[str | None, typer.Argument(help="One task of it. [default: all]")] = None,
