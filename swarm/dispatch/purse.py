@@ -8,8 +8,10 @@ from __future__ import annotations
 from protocols.money import MicroUSD
 from swarm.dispatch.choice import Value
 from swarm.dispatch.judge import Verdict
-from swarm.dispatch.pacing import Offered, pacer
+from swarm.dispatch.pacing import Offered, Pacer, pacer
 from swarm.plan.plan import Plan
+
+EXPECTED = [(i + 0.5) / 20 for i in range(20)]  # gains in P(right), as long as nothing is known of them
 
 
 class Purse:
@@ -21,7 +23,7 @@ class Purse:
         self._mean = plan.aim.micro_usd_per_task
         self._spent: MicroUSD = 0  # and held
         self._begun = 0
-        self._pacer = pacer()
+        self._pacer: Pacer | None = None  # made when the first way on is weighed, as its price says what to expect
 
     def begin(self) -> None:
         """A task has begun."""
@@ -43,7 +45,7 @@ class Purse:
     def shadow_price(self) -> float:
         """λ: what a dollar must bring beyond itself, for the money to last the tasks that are still to come."""
         whole, n = self._whole(), self._tasks()
-        if whole is None or n is None:
+        if whole is None or n is None or self._pacer is None:
             return 0.0
         return self._pacer.price(max(0.0, float(whole - self._spent)), max(1.0, float(n - self._begun + 1)))
 
@@ -53,6 +55,8 @@ class Purse:
         stay = max((w for w in verdict.weighed if not w.path), key=lambda w: w.net, default=None)
         if ways and stay is not None:
             best = max(ways, key=lambda w: (w.quality - stay.quality) / w.micro_usd)
+            if self._pacer is None:
+                self._pacer = pacer([Offered(value.usd * gain, best.micro_usd) for gain in EXPECTED])
             self._pacer.observe(Offered(max(0.0, (best.quality - stay.quality) * value.usd), best.micro_usd))
 
     def _whole(self) -> MicroUSD | None:

@@ -58,7 +58,7 @@ class Babbler:
         result = work.finished()
         while result is None:
             if work.writing:
-                work.prepare(0)
+                work.prepare(0, 8)
             heads = self._rows[random.integers(0, N_ROWS, work.wanted)]
             work.pending.clear()
             outcome = work.absorb(heads, None, self._rows[:0])

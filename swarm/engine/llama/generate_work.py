@@ -36,6 +36,8 @@ class GenerateWork(Work):
     made one after the other as without it, until one is not the draft's.
     """
 
+    is_text = True
+
     def __init__(
         self,
         vocabulary: Vocabulary,
@@ -79,12 +81,13 @@ class GenerateWork(Work):
         self.pending += self._tokens
         self._draft, self._untried, self.wanted = [], None, 1
 
-    def prepare(self, companions: int) -> None:
+    def prepare(self, companions: int, drafts: int) -> int:
         """Put a draft behind the pending tokens, in place of the last one if that was not decoded."""
         del self.pending[len(self.pending) - len(self._draft) :]
-        self._draft = self._guess(companions)
+        self._draft = self._guess(companions, drafts)
         self.pending += self._draft
         self.wanted = 1 + len(self._draft)
+        return len(self._draft)
 
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
         """Choose the next token, and one after each of the draft's that the text agrees with."""
@@ -134,7 +137,7 @@ class GenerateWork(Work):
         self._write(written)
         return written
 
-    def _guess(self, companions: int) -> list[int]:
+    def _guess(self, companions: int, most: int) -> list[int]:
         """What may come next, if a draft pays: nothing that the grammar forbids, and never up to the last token."""
         if self._acceptance is None:
             return []
@@ -144,8 +147,8 @@ class GenerateWork(Work):
         guess = self._lookup.guess(self._max_tokens - len(self._tokens) - 1)
         if guess is None:
             return []
-        pays = self._acceptance.pays(self.origin.specialist, guess.alike, companions)
-        tokens = guess.tokens if pays else guess.tokens[:1]
+        pays = most > 0 and self._acceptance.pays(self.origin.specialist, guess.alike, companions)
+        tokens = guess.tokens[:most] if pays else guess.tokens[:1]
         draft = list(takewhile(lambda token: not self._vocabulary.is_end(token), tokens))
         if self._matcher and draft:
             draft = draft[: self._matcher.valid(draft)]

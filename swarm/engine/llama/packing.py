@@ -13,6 +13,9 @@ from swarm.engine.llama.scoring import Wave
 from swarm.engine.llama.step import Fork, Limits, MemoryOperation, Part, Restore, Seat, Span, Step
 
 
+MOST_DRAFTED = 8  # tokens guessed in one step: who comes meanwhile waits for its end
+
+
 class Packing:
     """One step in the making. Lanes are taken from the end of `free`, but never the last `reserved` numbers."""
 
@@ -34,9 +37,11 @@ class Packing:
         return self._step
 
     def _draft(self, seats: Sequence[Seat]) -> None:
+        """Guesses make a step longer: they are for steps of nothing but texts, where nobody waits for a short answer."""
         writing = [seat.work for seat in seats if seat.work.writing]
+        left = MOST_DRAFTED if all(seat.work.is_text and seat.work.writing for seat in seats) else 0
         for work in writing:
-            work.prepare(len(seats) - 1)
+            left -= work.prepare(len(seats) - 1, left)
 
     def _shares(self, seats: Sequence[Seat]) -> Iterator[tuple[Seat | Node, int]]:
         """How many tokens each owner may decode in the step, at most the step's in total."""

@@ -57,14 +57,15 @@ class ScoreWork(Work):
         self._waves, self._waves_done = () if self._searching else self._tree.waves, 0
         self._root_read, self._open = False, []
 
-    def prepare(self, companions: int) -> None:
+    def prepare(self, companions: int, drafts: int) -> int:
         """Choose what is read next: the most promising alone where a step is shared, more where it would be small."""
         if not self._open:
-            return
+            return 0
         most = _AT_ONCE if self._tree.constrained and companions >= _COMPANY else _MORE_AT_ONCE
         lanes = (self._tree.lane(option, self._edges) for option in self._open)
         self._waves, self._waves_done = self._tree.waves_for(islice(dict.fromkeys(lanes), most)), 0
         self._open = []
+        return 0
 
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:
         """Read the options' tokens off the logits. Raises `EngineError` when these are no numbers."""

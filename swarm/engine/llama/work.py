@@ -21,8 +21,10 @@ class Work(ABC):
 
     `prompt`: its tokens, at least one, of which the first `shared` are said to be those of other prompts too.
     `room`: tokens that it may need in memory beyond the prompt. `wanted`: of how many of the last `pending` tokens the
-    logits are wanted; these are decoded in one step.
+    logits are wanted; these are decoded in one step. `is_text`: it writes token by token.
     """
+
+    is_text = False
 
     def __init__(self, prompt: Sequence[int], room: int, *, shared: int = 0, origin: Origin | None = None) -> None:
         self.prompt = tuple(prompt)
@@ -53,8 +55,12 @@ class Work(ABC):
     def restart(self) -> None:  # noqa: B027  (most work has nothing to reset)
         """It lost its place in memory: everything has to be decoded again, after the next `admitted`."""
 
-    def prepare(self, companions: int) -> None:  # noqa: B027
-        """A step is put together in which `companions` others take part. May be called again before `absorb`."""
+    def prepare(self, companions: int, drafts: int) -> int:
+        """A step is put together in which `companions` others take part. May be called again before `absorb`.
+
+        `drafts`: the most tokens that may be guessed for it. Returns how many are.
+        """
+        return 0
 
     @abstractmethod
     def absorb(self, heads: Rows, wave: Wave | None, rows: Rows) -> Result | None:

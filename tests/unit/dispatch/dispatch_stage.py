@@ -18,6 +18,8 @@ from swarm.bus.bus import Bus
 from swarm.bus.local import LocalLink
 from swarm.bus.scripted import ScriptedHost
 from swarm.dispatch.dispatcher import Dispatcher, Setting
+from swarm.dispatch.purse import Purse
+from swarm.dispatch.rules import Rule
 from swarm.plan.plan import Plan, PlannedStep, Tier
 from swarm.state.base import Store
 from swarm.state.sqlite import SqliteStore
@@ -77,6 +79,8 @@ async def staged(
     wrap: Callable[[Store], Store] = lambda store: store,
     calibrations: Mapping[str, Calibration] | None = None,
     unavailable: Mapping[str, str] | None = None,
+    rules: Mapping[str, Rule] | None = None,
+    expected: int | None = None,
 ) -> AsyncIterator[Stage]:
     """A stage for one run of `plan`. `wrap` may put something between the dispatcher and the store."""
     script = answers if isinstance(answers, Script) else Script(answers)
@@ -85,9 +89,16 @@ async def staged(
         return LocalLink(name, ScriptedHost(script, host=name))
 
     store = await SqliteStore.open(":memory:")
-    await store.begin(RunRecord(id=RUN, swarm=plan.name, plan_hash=plan.hash, started=0.0), plan.run_limit)
+    if plan.tenant is not None:
+        await store.tenant(plan.tenant, plan.tenant_limit)
+    record = RunRecord(id=RUN, swarm=plan.name, plan_hash=plan.hash, started=0.0)
+    await store.begin(record, plan.run_limit, plan.tenant)
     serves = frozenset((step.specialist, tier.name) for step in plan.steps for tier in step.ladder)
     async with Bus([(await host(f"host-{i}"), serves) for i in range(hosts)], host) as bus:
-        setting = Setting(RUN, plan, bus, wrap(store), prices or FixedPrices(), calibrations or {}, unavailable or {})
-        yield Stage(Dispatcher(setting), store, script)
+        purse = Purse(plan, expected) if plan.aim.answer_micro_usd is not None else None
+        setting = Setting(RUN, plan, bus, wrap(store), prices or FixedPrices(), calibrations or {}, unavailable or {},
+                          rules=rules or {}, purse=purse)  # fmt: skip
+        stage = Stage(Dispatcher(setting), store, script)
+        yield stage
+        await stage.dispatcher.close()
     await store.close()

@@ -75,7 +75,7 @@ def run(
     while result is None:
         steps += 1
         if work.writing:
-            work.prepare(companions)
+            work.prepare(companions, 8)
         memory += work.pending
         heads = np.stack([model(memory[len(prompt) : len(memory) - i]) for i in reversed(range(work.wanted))])
         work.pending.clear()

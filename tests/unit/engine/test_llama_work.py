@@ -54,7 +54,7 @@ def test_a_restarted_generation_keeps_what_it_wrote() -> None:
     work = GenerateWork(Bytes(), (1, 2, 3), request(9), None, acceptance=Acceptance())
     work.pending.clear()
     work.absorb(saying(b"A")([])[None, :], None, NO_ROWS)
-    work.prepare(0)
+    work.prepare(0, 8)
     assert (work.pending[:1], work.writing) == ([65], True)
     work.restart()
     work.admitted(prefix=1, cached=1)
@@ -165,9 +165,9 @@ def test_a_draft_that_was_not_decoded_is_made_anew() -> None:
     assert work.absorb(np.empty((0, 262), np.float32), None, NO_ROWS) is None
     work.pending.clear()
     work.absorb(saying(b"f")(b"")[None, :], None, NO_ROWS)
-    work.prepare(0)
+    work.prepare(0, 8)
     first = (list(work.pending), work.wanted, work.writing)
-    work.prepare(0)
+    work.prepare(0, 8)
     assert (work.pending, work.wanted, work.writing) == first == ([*b"fabcd"], 5, True)
 
 
