@@ -106,7 +106,7 @@ def _arguments() -> Any:
     add("--model", default="smollm2-135m-instruct", help="a model that was pulled")
     add(
         "--format",
-        help="the weights that all read: `published`, Q8_0 or whatever is here (default: what `swarm models tune` chose)",
+        help="the weights that all read: `published`, Q8_0 or whatever is here (default: as tuned)",
     )
     add("--data", type=Path, help="a folder with banking77/train.jsonl.gz: its labels are the 77 options")
     add("--rate", type=float, help="short requests a second in 'mixed' (default: a third of what the engine can do)")

@@ -63,6 +63,8 @@ def _report(replay: Replay, taught: Sequence[str], judged: Sequence[str], plot: 
         for rows in ([replay.answer(q, t) for t in tiers] for q in judged)
     ]
     low, high = (float(costs["single tiers"][i].mean()) for i in ends)
+    if not high > low:
+        raise SwarmError(f"tiers {tiers[0]!r} and {tiers[-1]!r} cost the same; there is no price to weigh")
     curves = {name: _curve(costs[name], rights[name]) for name in costs}
     _table(tiers, costs, rights, curves, low, high, oracle)
     shown = {name: curve.hull() for name, curve in curves.items()}

@@ -103,15 +103,18 @@ async def _answered(
     store = str(request.store or default_home() / "store.db")
     plan = replace(plan, runtime=plan.runtime.model_copy(update={"store": store}))
     together = plan.runtime.kind == "in-process"
-    session = await Session.open(plan, runtime_of(plan), together=together)
+    session = None
     try:
+        session = await Session.open(plan, runtime_of(plan), together=together)
         steps = await labelled(session.setting, items, tell, paid=request.paid)
         models = {tier: sha for ready in session.hosts.ready.values() for tier, sha in ready.models.items()}
         return steps, models
     except asyncio.CancelledError:
         raise SwarmError("interrupted: no calibration was written") from None
     finally:
-        await session.close()
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        if session is not None:
+            await session.close()
 
 
 def _show(plan: Plan, learnt: Learnt, found: dict[tuple[str, str], Reliability], path: Path) -> None:

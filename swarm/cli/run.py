@@ -59,6 +59,9 @@ def answer_all(request: Request) -> int:
             return INTERRUPTED
         code = 0
         with running:
+            if request.input != "-" and Path(request.input).is_file():
+                running.expect(sum(1 for line in source if line.strip()))
+                source.seek(0)
             if request.output != "-":
                 out.truncate(0)  # what an earlier run has left is dropped only now, when there is a swarm to write anew
             try:

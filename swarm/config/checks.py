@@ -49,6 +49,9 @@ def check(value: Any) -> Iterator[Finding]:
             yield from _step(name, step, raw)
             needs[name] = dict(_needs(name, step, set(raw.mapping("steps"))))
     yield from _cycles(needs)
+    if raw.mapping("escalation").get("explore") and not raw.mapping("budget", "explore"):
+        text = "needs a limit of its own; add budget: {explore: {usd: …}}"
+        yield Finding(("escalation", "explore"), text)
     runtime = raw.mapping("runtime")
     if "address" in runtime and runtime.get("kind") != "ray":
         yield Finding(("runtime", "address"), "only kind: ray has an address; set the kind or delete this", on_key=True)

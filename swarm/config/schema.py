@@ -235,6 +235,12 @@ class Escalation(Part):
     value: Value | None = None
     explore: Share = 0.0
 
+    @model_validator(mode="after")
+    def _priced(self) -> Escalation:
+        if self.target is not None and self.target.max_usd_per_task is not None and self.value is None:
+            raise wrong("keeps to target.max_usd_per_task by weighing prices; add value: {answer: …} beside it")
+        return self
+
 
 class LimitPart(Part):
     """The most that may be spent; a unit left out has no limit."""

@@ -17,10 +17,9 @@ from protocols.money import Amount, Limit
 from protocols.tasks import Task
 from swarm.dispatch import moves
 from swarm.dispatch.accounts import explain
-from swarm.dispatch.calibrate import confidence
 from swarm.dispatch.holds import Holds
 from swarm.dispatch.judge import PLENTY, Money
-from swarm.dispatch.rules import Prices
+from swarm.dispatch.rules import Prices, believed
 from swarm.dispatch.setting import Publish, Setting
 from swarm.errors import StoreError
 from swarm.plan.plan import PlannedStep, Tier
@@ -30,7 +29,6 @@ log = structlog.get_logger(__name__)
 
 NOTHING, NO_LIMIT = Amount(), Limit()
 REMOTE_MS = 1000.0  # of a remote answer, as long as nothing has been measured
-REMOTE_PRIOR = 0.9  # confidence in a remote answer that passes its checks, as long as nothing has been measured
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -144,7 +142,7 @@ class Attempts:
     def _answered(self, trial: _Trial, answer: Answer) -> Made:
         step, tier = trial.step.name, trial.tier.name
         sure = self._confidence(trial, answer)
-        event = moves.Answered(step, tier, answer.output, answer.signals, sure, self._money(trial))
+        event = moves.Answered(step, tier, answer.output, answer.signals, sure, self._money(trial, answer))
         return Made(event, self._journalled(trial, answer, answer.output, sure), trial.hold, _used(answer))
 
     def _failed(self, trial: _Trial, failed: Failed) -> Made:
@@ -163,15 +161,10 @@ class Attempts:
         )  # fmt: skip
 
     def _confidence(self, trial: _Trial, answer: Answer) -> float:
-        rule = self._s.rules.get(trial.step.name)
-        calibration = rule.calibrations.get(trial.tier.name) if rule is not None else None
-        calibration = calibration or self._s.calibrations.get(f"{trial.step.specialist}/{trial.tier.name}")
-        signals = answer.signals
-        if calibration is None and trial.tier.kind == "remote" and signals.p is None and not signals.checks_failed:
-            return REMOTE_PRIOR
-        return confidence(signals, calibration)
+        other = self._s.calibrations.get(f"{trial.step.specialist}/{trial.tier.name}")
+        return believed(self._s.rules.get(trial.step.name), trial.tier, answer.signals, other)
 
-    def _money(self, trial: _Trial) -> Money:
+    def _money(self, trial: _Trial, answer: Answer) -> Money:
         """What there is to weigh a dearer tier with; its price is the most it can cost until more is known."""
         purse = self._s.purse
         if purse is None:
@@ -180,7 +173,8 @@ class Attempts:
         paid = [tier for tier in above if tier.kind == "remote" and tier.name not in self._s.unavailable]
         holds = {tier.name: self._s.estimator.hold(trial.step, tier, trial.given).micro_usd for tier in paid}
         prices = {name: Prices(micro_usd, REMOTE_MS) for name, micro_usd in holds.items()}
-        return Money(purse.left(self.spent), purse.shadow_price(), prices)
+        back = trial.hold.micro_usd - answer.usage.micro_usd if trial.held else 0  # of its hold, once it is settled
+        return Money(purse.left(self.spent, back), purse.shadow_price(), prices)
 
 
 def _broken(trial: _Trial, failed: Failed) -> Made:

@@ -140,8 +140,11 @@ class Course:
         while self._happened:
             made = self._happened.popleft()
             self._running.pop(made.attempt.step, None)
-            decided = policy.decide(made.event, self._state) if made.event is not None else []
-            self._journal.over(made, outcome(made, decided))
+            decided: list[moves.Decision] = []
+            try:
+                decided = policy.decide(made.event, self._state) if made.event is not None else []
+            finally:  # whatever becomes of the task, this attempt is over
+                self._journal.over(made, outcome(made, decided))
             self._note(decided, made)
         await self._carry_out()
 

@@ -23,7 +23,7 @@ class Dispatcher:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._holds = Holds(setting.store, setting.run)
-        self._watch = Watch(setting)
+        self._watch = Watch(setting, self._holds)
         self._log = log.bind(run=setting.run)  # once: to find out how to log costs more than a task's other events
 
     async def run(self, task: Task, publish: Publish) -> Result:

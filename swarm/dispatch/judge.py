@@ -67,7 +67,8 @@ def judge(
     tier = step.ladder[rung]
     sure = readings[tier.name].confidence
     least = threshold(step, tier, rule, alarmed=alarmed)
-    if aim.answer_micro_usd is None:
+    by_right = aim.certified and tier.kind in LOCAL and sure >= least  # just what the certificate was made for
+    if aim.answer_micro_usd is None or by_right:
         return _in_order(rung, sure, least, rule)
     value = value_of(aim, money)
     now, offers = _offers(step, rung, readings, rule, money, missing, value)
@@ -109,15 +110,11 @@ def _by_value(step: PlannedStep, rung: int, sure: float, least: float, choice: C
         return Verdict(False, None, least, said, weighed, changed)
     names = [tier.name for tier in step.ladder]
     if stay:  # it may not be kept: the best that can be asked, else the person at the end
-        to = names.index(paths[0].path[0]) if paths and least >= NEVER else len(names) - 1
-        return Verdict(
-            False,
-            to if to > rung else None,
-            least,
-            f"confidence {sure:.2f} does not reach what is kept",
-            weighed,
-            changed,
-        )
+        said = f"confidence {sure:.2f} does not reach what is kept"
+        to = len(names) - 1 if _person_follows(step) and rung < len(names) - 1 else None
+        if paths and least >= NEVER:
+            to = names.index(paths[0].path[0])
+        return Verdict(False, to, least, said, weighed, changed)
     said = f"a gain of {choice.gain:.6f} dollars is expected of asking {choice.tier}"
     return Verdict(False, names.index(choice.alternatives[0].path[0]), least, said, weighed, changed)
 
@@ -154,14 +151,21 @@ def _offers(
     tier = step.ladder[rung]
     above = [t for t in step.ladder[rung + 1 :] if t.kind != "person" and t.name not in missing]
     priced = [_priced(t, rule, money) for t in above]
-    now, learnt = (None, []) if rule.quality is None else weighed(rule.quality, readings, priced, value)
-    now = now or Now(tier.name, readings[tier.name].confidence)
+    learnt = [] if rule.quality is None else weighed(rule.quality, readings, priced, value)[1]
+    now = Now(tier.name, _present(tier, readings, rule))
     known = {offer.tier: offer for offer in learnt}
     return now, [
         known.get(p.tier) or Offer(p.tier, p.kind, p.micro_usd, p.ms, max(now.confidence, _prior(t, rule)),
                                    hold_micro_usd=p.hold_micro_usd)
         for t, p in zip(above, priced, strict=True)
     ]  # fmt: skip
+
+
+def _present(tier: Tier, readings: Mapping[str, Reading], rule: Rule) -> float:
+    """P(right) of this tier's answer, with all that was said before it."""
+    if rule.quality is None or tier.name not in rule.quality.tiers:
+        return readings[tier.name].confidence
+    return rule.quality.estimates(readings)[rule.quality.tiers.index(tier.name)]
 
 
 def _priced(tier: Tier, rule: Rule, money: Money) -> Priced:

@@ -22,7 +22,8 @@ class Purse:
         self._run, self._task = plan.run_limit.micro_usd, plan.task_limit.micro_usd
         self._mean = plan.aim.micro_usd_per_task
         self._spent: MicroUSD = 0  # and held
-        self._begun = 0
+        self._begun = self._judged = 0
+        self._judged_in_a_task = max(1, sum(any(t.kind == "remote" for t in step.ladder) for step in plan.steps))
         self._pacer: Pacer | None = None  # made when the first way on is weighed, as its price says what to expect
 
     def begin(self) -> None:
@@ -33,13 +34,16 @@ class Purse:
         """So much more is held or spent; less where it is negative."""
         self._spent += micro_usd
 
-    def left(self, task_spent: MicroUSD) -> float | None:
-        """Millionths of a dollar that this task may still hold; None where nothing limits it."""
+    def left(self, task_spent: MicroUSD, back: MicroUSD = 0) -> float | None:
+        """Millionths of a dollar that this task may still hold; None where nothing limits it.
+
+        `back`: of what counts as held, so much is about to be given back.
+        """
         limits = []
         if self._task is not None:
-            limits.append(self._task - task_spent)
+            limits.append(self._task - task_spent + back)
         if (whole := self._whole()) is not None:
-            limits.append(whole - self._spent)
+            limits.append(whole - self._spent + back)
         return max(0.0, float(min(limits))) if limits else None
 
     def shadow_price(self) -> float:
@@ -47,10 +51,12 @@ class Purse:
         whole, n = self._whole(), self._tasks()
         if whole is None or n is None or self._pacer is None:
             return 0.0
-        return self._pacer.price(max(0.0, float(whole - self._spent)), max(1.0, float(n - self._begun + 1)))
+        left = n * self._judged_in_a_task - self._judged  # offers that are still to come
+        return self._pacer.price(max(0.0, float(whole - self._spent)), max(1.0, float(left)))
 
     def weighed(self, verdict: Verdict, value: Value) -> None:
         """An answer was judged: what the dearest way on would have brought teaches how dear money is."""
+        self._judged += 1
         ways = [w for w in verdict.weighed if w.path and w.micro_usd > 0.0]
         stay = max((w for w in verdict.weighed if not w.path), key=lambda w: w.net, default=None)
         if ways and stay is not None:

@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from protocols.control import Calibration
+from protocols.answers import Signals
+from protocols.control import Calibration, TierKind
 from swarm.dispatch import calibrate, quality_fit
 from swarm.dispatch.certify import Certificate, certify_ladder
 from swarm.dispatch.learnt import Labels, Learnt, Seen
 from swarm.dispatch.quality import Labelled, Quality, Reading
-from swarm.plan.plan import Aim, Plan, PlannedStep
+from swarm.plan.plan import Aim, Plan, PlannedStep, Tier
 
 LOCAL = ("code", "head", "small")
+REMOTE_PRIOR = 0.9  # confidence in a remote answer that passes its checks, as long as nothing has been measured
+LEAST = 1e-6  # a threshold lies above 0: what failed its checks is never kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +44,40 @@ class Rule:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     quality: Quality | None = None
     prices: Mapping[str, Prices] = field(default_factory=dict)
+    taught: frozenset[str] = frozenset()  # tiers of which labels tell; their confidence is by `calibrations` alone
 
 
-def rules(plan: Plan, learnt: Learnt | None) -> dict[str, Rule]:
-    """By step."""
-    return {step.name: _rule(step, plan.aim, _labels(step, learnt)) for step in plan.steps}
+def rules(plan: Plan, learnt: Learnt | None, models: Mapping[str, str] | None = None) -> dict[str, Rule]:
+    """By step. `models`: tier -> sha256 of the weights that answer in this run, where they are known."""
+    return {step.name: _rule(step, plan.aim, _labels(step, learnt, models or {})) for step in plan.steps}
 
 
-def stale(plan: Plan, learnt: Learnt) -> list[str]:
-    """Steps that were calibrated as they are no longer: another pack, ladder or model."""
-    return [
-        s.name for s in plan.steps if s.name in learnt.steps and learnt.steps[s.name].answers_hash != s.answers_hash
-    ]
+def stale(plan: Plan, learnt: Learnt, models: Mapping[str, str] | None = None) -> list[str]:
+    """Steps that were calibrated as they are no longer: another pack, ladder, input or model."""
+    return [s.name for s in plan.steps if s.name in learnt.steps and not _fits(s, learnt, models or {})]
 
 
-def _labels(step: PlannedStep, learnt: Learnt | None) -> Labels | None:
+def believed(rule: Rule | None, tier: Tier, signals: Signals, other: Calibration | None = None) -> float:
+    """P(right) of a tier's answer under a rule. `other`: the map to use where no label tells of this tier."""
+    known = rule is not None and tier.name in rule.taught
+    return _believed(tier.kind, signals, rule.calibrations.get(tier.name) if rule is not None and known else other)
+
+
+def _believed(kind: TierKind, signals: Signals, calibration: Calibration | None) -> float:
+    if calibration is None and kind == "remote" and signals.p is None and not signals.checks_failed:
+        return REMOTE_PRIOR
+    return calibrate.confidence(signals, calibration)
+
+
+def _labels(step: PlannedStep, learnt: Learnt | None, models: Mapping[str, str]) -> Labels | None:
     labels = learnt.steps.get(step.name) if learnt is not None else None
-    return labels if labels is not None and labels.rows and labels.answers_hash == step.answers_hash else None
+    return labels if labels is not None and labels.rows and learnt and _fits(step, learnt, models) else None
+
+
+def _fits(step: PlannedStep, learnt: Learnt, models: Mapping[str, str]) -> bool:
+    mine = [tier.name for tier in step.ladder if tier.name in models and tier.name in learnt.models]
+    same = all(learnt.models[name] == models[name] for name in mine)
+    return same and learnt.steps[step.name].answers_hash == step.answers_hash
 
 
 def _rule(step: PlannedStep, aim: Aim, labels: Labels | None) -> Rule:
@@ -66,28 +86,39 @@ def _rule(step: PlannedStep, aim: Aim, labels: Labels | None) -> Rule:
         if aim.certified and not free:
             return Rule(None, "nothing is certified without labels; run `swarm calibrate`")
         return Rule(step.accept_at, "as the file says")
-    local = [tier.name for tier in step.ladder if tier.kind in LOCAL]
+    names = frozenset(name for row in labels.rows for name in row)
     if not aim.certified or free:
-        return Rule(step.accept_at, "as the file says", None, *_taught(step, labels.rows))
+        return Rule(step.accept_at, "as the file says", None, *_taught(step, labels.rows), names)
     # What the maps have learnt from must not be what shows that they hold.
     taught, judged = labels.rows[::2], labels.rows[1::2]
     calibrations, quality, prices = _taught(step, taught)
-    certificate = _certificate(aim, local, calibrations, judged)
-    return Rule(certificate.threshold, told(certificate), certificate, calibrations, quality, prices)
+    certificate = _certificate(step, aim, calibrations, judged)
+    if certificate is None:
+        return Rule(None, "nothing is certified without labels of the strongest tier; run `swarm calibrate --paid`")
+    least = None if certificate.threshold is None else max(LEAST, certificate.threshold)
+    return Rule(least, told(certificate), certificate, calibrations, quality, prices, names)
 
 
 def _certificate(
-    aim: Aim, local: Sequence[str], calibrations: Mapping[str, Calibration], rows: Sequence[Mapping[str, Seen]]
-) -> Certificate:
+    step: PlannedStep, aim: Aim, calibrations: Mapping[str, Calibration], rows: Sequence[Mapping[str, Seen]]
+) -> Certificate | None:
+    """None where a quality is asked for and no label tells of the strongest tier."""
+    strongest = [tier for tier in step.ladder if tier.kind != "person"][-1]
+    local = [tier for tier in step.ladder if tier.kind in LOCAL]
+    if aim.error is None:
+        rows = [row for row in rows if strongest.name in row]
+        local = [tier for tier in local if tier is not strongest]
+    if not rows:
+        return None
     said = [
-        [(calibrate.confidence(row[t].signals, calibrations.get(t)), row[t].correct) for t in local if t in row]
+        [(_believed(t.kind, row[t.name].signals, calibrations.get(t.name)), row[t.name].correct)
+         for t in local if t.name in row]
         for row in rows
-    ]
+    ]  # fmt: skip
     if aim.error is not None:
         return certify_ladder(said, aim.error, aim.level)
     assert aim.quality is not None
-    strong = [list(row.values())[-1].correct for row in rows]
-    return certify_ladder(said, aim.quality, aim.level, strong=strong)
+    return certify_ladder(said, aim.quality, aim.level, strong=[row[strongest.name].correct for row in rows])
 
 
 def told(certificate: Certificate) -> str:
@@ -111,7 +142,8 @@ def _taught(
         seen = [row[tier] for row in rows if tier in row]
         if (fitted := calibrate.fit([s.signals for s in seen], [s.correct for s in seen])) is not None:
             calibrations[tier] = fitted
-    labelled = [_labelled(row, calibrations) for row in rows]
+    kinds = {tier.name: tier.kind for tier in step.ladder}
+    labelled = [_labelled(row, kinds, calibrations) for row in rows]
     quality = quality_fit.fit(tiers, labelled) if len(rows) >= quality_fit.FEWEST else None
     prices = {
         tier: Prices(fmean(r[tier].micro_usd for r in rows if tier in r), fmean(r[tier].ms for r in rows if tier in r))
@@ -120,6 +152,8 @@ def _taught(
     return calibrations, quality, prices
 
 
-def _labelled(row: Mapping[str, Seen], calibrations: Mapping[str, Calibration]) -> Labelled:
-    readings = {t: Reading(calibrate.confidence(s.signals, calibrations.get(t)), s.answer) for t, s in row.items()}
+def _labelled(
+    row: Mapping[str, Seen], kinds: Mapping[str, TierKind], calibrations: Mapping[str, Calibration]
+) -> Labelled:
+    readings = {t: Reading(_believed(kinds[t], s.signals, calibrations.get(t)), s.answer) for t, s in row.items()}
     return Labelled(readings, {t: s.correct for t, s in row.items()})

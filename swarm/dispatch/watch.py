@@ -1,8 +1,9 @@
 """Looking behind accepted answers while a run goes on, and an alarm when they are not what was certified.
 
-A share of the answers that were kept local is also asked of the dearest tier that can be asked; what it says counts as
-the truth. It happens beside the tasks, out of a budget of its own, and changes no result. Where labels had certified an
-error, an e-process (`drift`) watches it; after its alarm the step keeps nothing local until it is calibrated anew.
+A share of the answers that were kept local is also asked of the dearest paid tier that can be asked; what it says
+counts as the truth. It happens beside the tasks, out of a budget of its own, and changes no result. Where labels had
+certified an error, an e-process (`drift`) watches it; after its alarm the step keeps nothing local for the rest of the
+run.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from protocols.answers import Answer, Earlier
 from protocols.ids import TaskId
 from swarm.dispatch.drift import Drift
 from swarm.dispatch.explore import shadowed
+from swarm.dispatch.holds import Holds
 from swarm.dispatch.learnt import comparable
 from swarm.dispatch.once import ask_once
+from swarm.dispatch.rules import LOCAL
 from swarm.dispatch.setting import Setting
 from swarm.errors import StoreError
 from swarm.plan.plan import PlannedStep, Tier
@@ -30,8 +33,10 @@ COMPARED = ("classify", "extract")  # kinds whose outputs are the same where the
 class Watch:
     """One run's. `alarmed`: steps whose certificate no longer holds."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, holds: Holds) -> None:
         self._s = setting
+        self._holds = holds
+        self._opening = asyncio.Lock()
         self._account: TaskId = f"explore-{setting.run}"
         self._opened = False
         self._looking: set[asyncio.Task[None]] = set()
@@ -44,7 +49,8 @@ class Watch:
 
     def accepted(self, task: TaskId, step: PlannedStep, given: dict[str, Any], kept: Earlier) -> None:
         """An answer was kept. Perhaps looks behind it, beside everything else."""
-        if self._s.plan.aim.explore == 0.0 or step.pack.kind not in COMPARED:
+        local = next(t.kind for t in step.ladder if t.name == kept.tier) in LOCAL
+        if self._s.plan.aim.explore == 0.0 or step.pack.kind not in COMPARED or not local:
             return
         tier = self._judge(step, kept.tier)
         if tier is not None and shadowed(task, step.name, self._s.plan.aim.explore):
@@ -61,17 +67,18 @@ class Watch:
         await asyncio.gather(*self._looking, return_exceptions=True)
 
     def _judge(self, step: PlannedStep, kept: str) -> Tier | None:
-        """The dearest tier above the one that was kept; None where there is none to be asked."""
+        """The dearest paid tier above the one that was kept; None where none can be asked: no other is the truth."""
         above = step.ladder[[t.name for t in step.ladder].index(kept) + 1 :]
-        can = [t for t in above if t.kind != "person" and t.name not in self._s.unavailable]
+        can = [t for t in above if t.kind == "remote" and t.name not in self._s.unavailable]
         return can[-1] if can else None
 
     async def _look(self, step: PlannedStep, tier: Tier, given: dict[str, Any], kept: Earlier) -> None:
         try:
-            if not self._opened:
-                self._opened = True
-                await self._s.store.accept(self._s.run, self._account, self._s.plan.explore_limit)
-            reply = await ask_once(self._s, self._account, step, tier, given, (kept,))
+            async with self._opening:
+                if not self._opened:
+                    await self._s.store.accept(self._s.run, self._account, self._s.plan.explore_limit)
+                    self._opened = True
+            reply = await ask_once(self._s, self._holds, self._account, step, tier, given, (kept,))
         except StoreError as e:
             log.warning("explore.not_paid", step=step.name, cause=str(e))
             return

@@ -23,7 +23,7 @@ from swarm.plan import inputs, models
 from swarm.plan.adapters import AdapterReader
 from swarm.plan.ladder import CAN_USE, why_not
 from swarm.plan.order import in_order
-from swarm.plan.plan import Aim, Plan, PlannedStep, Tier
+from swarm.plan.plan import Aim, Binding, Plan, PlannedStep, Tier
 from swarm.plan.specialists import PackMaker
 
 CheckSchema = Callable[[dict[str, Any]], None]
@@ -123,7 +123,9 @@ class _Builder:
             inputs=MappingProxyType(bound.inputs),
             needs=bound.needs,
             accept_at=self._file.spec.escalation.accept_at if step.accept_at is None else step.accept_at,
-            answers_hash=_digest([pack.content_hash(), [_identity(t) for t in ladder], self.embedder_names()]),
+            answers_hash=_digest(
+                [pack.content_hash(), [_identity(t) for t in ladder], _bindings(bound.inputs), self.embedder_names()]
+            ),
         )
 
     def _ladder(self, name: str, specialist: Specialist) -> tuple[Tier, ...]:
@@ -194,13 +196,17 @@ def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
             "specialist": step.specialist,
             "pack": step.pack.content_hash(),
             "ladder": [_identity(tier) for tier in step.ladder],
-            "inputs": {name: [type(binding).__name__, binding] for name, binding in step.inputs.items()},
+            "inputs": _bindings(step.inputs),
             "accept_at": step.accept_at,
         }
         for step in steps
     ]
     content.append(embedders)
     return _digest(content)
+
+
+def _bindings(inputs: Mapping[str, Binding]) -> dict[str, Any]:
+    return {name: [type(binding).__name__, binding] for name, binding in inputs.items()}
 
 
 def _digest(content: Any) -> str:

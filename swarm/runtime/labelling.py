@@ -15,11 +15,13 @@ from typing import Any
 
 from protocols.answers import Answer, Earlier
 from protocols.ids import TaskId, new_id
+from protocols.money import Limit
 from swarm.dispatch.accounts import explain
+from swarm.dispatch.holds import Holds
 from swarm.dispatch.learnt import Labels, Seen, comparable, is_right
 from swarm.dispatch.once import ask_once
 from swarm.dispatch.setting import Setting
-from swarm.errors import CalibrationError
+from swarm.errors import CalibrationError, SwarmError
 from swarm.plan.plan import MissingInput, Plan, PlannedStep, Tier, resolve
 from swarm.state.base import Refusal
 
@@ -54,19 +56,27 @@ async def labelled(
     setting: Setting, items: Sequence[Item], tell: Callable[[int], None], *, paid: bool = False
 ) -> dict[str, Labels]:
     """What the tiers of every step say of the items; `tell` gets the number of items done. `paid`: remote tiers too."""
+    holds = Holds(setting.store, setting.run)
     plan, room, done = setting.plan, asyncio.Semaphore(setting.plan.runtime.max_in_flight), 0
 
     async def one(item: Item) -> dict[str, dict[str, Seen] | None]:
         nonlocal done
         async with room:
             task = new_id("t")
-            await setting.store.accept(setting.run, task, plan.task_limit)
-            seen = {step.name: await _step(setting, task, step, item, paid) for step in plan.steps}
+            await setting.store.accept(
+                setting.run, task, Limit()
+            )  # it asks more than a task does; the run's limit holds
+            seen = {step.name: await _step(setting, holds, task, step, item, paid) for step in plan.steps}
         done += 1
         tell(done)
         return seen
 
-    answered = await asyncio.gather(*map(one, items))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in items]
+    except* SwarmError as errors:  # the others were cancelled, and are over
+        raise errors.exceptions[0] from None
+    answered = [task.result() for task in tasks]
     found = {}
     for step in plan.steps:
         rows = [seen for each in answered if (seen := each[step.name])]
@@ -74,7 +84,9 @@ async def labelled(
     return found
 
 
-async def _step(setting: Setting, task: TaskId, step: PlannedStep, item: Item, paid: bool) -> dict[str, Seen] | None:
+async def _step(
+    setting: Setting, holds: Holds, task: TaskId, step: PlannedStep, item: Item, paid: bool
+) -> dict[str, Seen] | None:
     """By tier; None where the item says nothing about this step."""
     if step.name not in item.labels:
         return None
@@ -87,7 +99,7 @@ async def _step(setting: Setting, task: TaskId, step: PlannedStep, item: Item, p
     for tier in step.ladder:
         if tier.kind not in FREE and not (paid and tier.kind == "remote" and tier.name not in setting.unavailable):
             continue
-        answer = await _asked(setting, task, step, tier, given, earlier)
+        answer = await _asked(setting, holds, task, step, tier, given, earlier)
         if answer is not None:
             right = is_right(answer.output, item.labels[step.name]) and not answer.signals.checks_failed
             seen[tier.name] = Seen(
@@ -99,10 +111,16 @@ async def _step(setting: Setting, task: TaskId, step: PlannedStep, item: Item, p
 
 
 async def _asked(
-    setting: Setting, task: TaskId, step: PlannedStep, tier: Tier, given: dict[str, Any], earlier: tuple[Earlier, ...]
+    setting: Setting,
+    holds: Holds,
+    task: TaskId,
+    step: PlannedStep,
+    tier: Tier,
+    given: dict[str, Any],
+    earlier: tuple[Earlier, ...],
 ) -> Answer | None:
     """The tier's answer; None where it has none. Raises `CalibrationError` where the budget does not allow it."""
-    reply = await ask_once(setting, task, step, tier, given, earlier)
+    reply = await ask_once(setting, holds, task, step, tier, given, earlier)
     if isinstance(reply, Refusal):
         raise CalibrationError(f"calibrating stopped: {explain(reply, step.name, tier.name)}, or give fewer items")
     return reply if isinstance(reply, Answer) else None

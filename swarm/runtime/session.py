@@ -71,7 +71,6 @@ class Session:
         `local` starts the host in this process. `unavailable`: tier -> why it cannot be asked; default: remote tiers
         without a key or a price. `expected`: how many tasks there will be, where somebody knows.
         """
-        taught = rules(plan, _learnt(plan))
         async with AsyncExitStack() as owned:
             store = await open_store(plan.runtime.store or default_home() / "store.db")
             owned.push_async_callback(store.close)
@@ -79,6 +78,8 @@ class Session:
             missing = dict(unavailable) if unavailable is not None else _unreachable(plan)
             hosts = Hosts(place(plan, frozenset(missing), together=together), runtime, local or InProcessRuntime())
             bus = await hosts.start(owned)
+            models = {tier: sha256 for ready in hosts.ready.values() for tier, sha256 in ready.models.items()}
+            taught = rules(plan, _learnt(plan, models), models)
             record = RunRecord(
                 id=new_id("r"), swarm=plan.name, plan_hash=plan.hash, started=time.time(), about=_about(plan, missing)
             )
@@ -89,6 +90,11 @@ class Session:
             setting = Setting(record.id, plan, bus, store, Estimator(), hosts.calibrations(), missing,
                               rules=taught, purse=purse)  # fmt: skip
             return cls(setting, hosts, owned.pop_all())
+
+    def expect(self, tasks: int) -> None:
+        """So many more tasks will come: a budget can be made to last them."""
+        if (purse := self.setting.purse) is not None:
+            purse.expected = (purse.expected or 0) + tasks
 
     async def answer(self, task: Task, publish: Publish | None) -> Result:
         """The task's terminal state; what a person should see is written before this returns."""
@@ -150,7 +156,7 @@ async def receipt_of(store: Store, run: RunId) -> Receipt:
     return build(record, await store.attempts(run), await store.results(run), balance)
 
 
-def _learnt(plan: Plan) -> Learnt | None:
+def _learnt(plan: Plan, models: Mapping[str, str]) -> Learnt | None:
     """What the swarm was calibrated with; a file that cannot be used, or describes steps as they were, is said."""
     if plan.learnt is None:
         return None
@@ -159,7 +165,7 @@ def _learnt(plan: Plan) -> Learnt | None:
     except CalibrationError as e:
         log.warning("calibration.ignored", path=plan.learnt, cause=str(e))
         return None
-    if changed := stale(plan, learnt):
+    if changed := stale(plan, learnt, models):
         remedy = f"run `swarm calibrate {plan.name}` again"
         log.warning("calibration.stale", path=plan.learnt, steps=changed, remedy=remedy)
     return learnt

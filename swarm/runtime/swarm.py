@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
 from typing import Any
 
@@ -56,6 +56,8 @@ class Swarm:
         In the order of the items, or with `ordered=False` as they finish; `result.position` is the item's place.
         Items are taken only as room is made, so an endless source is fine.
         """
+        if isinstance(items, Sized):
+            self.expect(len(items))
         window = self.plan.runtime.max_in_flight
         source = _aiter(items)
         running: dict[asyncio.Future[Any], int] = {}
@@ -137,6 +139,10 @@ class Swarm:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    def expect(self, items: int) -> None:
+        """Say that so many more items will come, so that a budget can be made to last them. `map` does so for lists."""
+        self._session.expect(items)
 
     def receipt(self) -> Receipt:
         """What this run has cost so far, tier by tier, and what the always-strong way would have cost."""

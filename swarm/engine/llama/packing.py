@@ -12,7 +12,6 @@ from swarm.engine.llama.prefix import Node
 from swarm.engine.llama.scoring import Wave
 from swarm.engine.llama.step import Fork, Limits, MemoryOperation, Part, Restore, Seat, Span, Step
 
-
 MOST_DRAFTED = 8  # tokens guessed in one step: who comes meanwhile waits for its end
 
 
@@ -37,7 +36,7 @@ class Packing:
         return self._step
 
     def _draft(self, seats: Sequence[Seat]) -> None:
-        """Guesses make a step longer: they are for steps of nothing but texts, where nobody waits for a short answer."""
+        """Guesses make a step longer: they are for steps of nothing but texts, where no short answer is waited for."""
         writing = [seat.work for seat in seats if seat.work.writing]
         left = MOST_DRAFTED if all(seat.work.is_text and seat.work.writing for seat in seats) else 0
         for work in writing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from dispatch_plans import TIERS, plan, step
 
@@ -50,7 +51,14 @@ def after(made: Plan, *events: Event, unavailable: dict[str, str] | None = None)
     decisions: list[Decision] = []
     for event in (Begin(), *events):
         decisions = decide(event, state)
-    return decisions, state
+    return [_plain(decision) for decision in decisions], state
+
+
+def _plain(decision: Decision) -> Decision:
+    """Without what it was judged by, which test_judge.py looks at."""
+    if isinstance(decision, EndStep | Escalate):
+        return msgspec.structs.replace(decision, verdict=None)
+    return decision
 
 
 # --- one step ---------------------------------------------------------------------------------------------------
