@@ -38,7 +38,8 @@ class Holds:
             if refusal is None or not refusal.passing:
                 return refusal
             with suppress(TimeoutError):  # another program's holds may end without a word
-                await asyncio.wait_for(ended.wait(), AGAIN_S)
+                async with asyncio.timeout(AGAIN_S):  # `wait_for` may swallow a cancelling that comes just then
+                    await ended.wait()
 
     def ended(self) -> None:
         """Holds have ended: those who wait for room may try again."""
