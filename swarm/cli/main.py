@@ -70,6 +70,12 @@ def check(file: File) -> None:
     for step in plan.steps:
         after = f" after {', '.join(sorted(step.needs))}" if step.needs else ""
         typer.echo(f"  {step.name}: {' → '.join(t.name for t in step.ladder)} at {step.accept_at:.2f}{after}")
+    if plan.aim.certified:
+        from swarm.dispatch.learnt import load
+        from swarm.dispatch.rules import rules
+
+        for name, rule in rules(plan, load(Path(plan.learnt)) if plan.learnt else None).items():
+            typer.echo(f"  {name}: {rule.why}")
 
 
 @app.command()

@@ -94,5 +94,5 @@ class Watch:
             self.alarmed.add(step)
             log.warning(
                 "certificate.broken", step=step, error=drift.error, answers=drift.wealth.n,
-                remedy="nothing local is kept for this step any more; calibrate it with new labels",
+                remedy="nothing local is kept for this step in this run any more; calibrate it with new labels",
             )  # fmt: skip

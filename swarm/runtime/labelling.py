@@ -65,7 +65,7 @@ async def labelled(
             task = new_id("t")
             await setting.store.accept(
                 setting.run, task, Limit()
-            )  # it asks more than a task does; the run's limit holds
+            )  # more is asked than of a task; the run's limit holds
             seen = {step.name: await _step(setting, holds, task, step, item, paid) for step in plan.steps}
         done += 1
         tell(done)
