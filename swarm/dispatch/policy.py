@@ -2,9 +2,10 @@
 
 `decide` is the whole interface. A `TaskState` is one task's memory between events; only this file changes it.
 
-The rule: an answer is accepted when its confidence reaches the step's `accept_at`; else the next tier of the ladder is
-asked, as long as its hold fits every budget; what the ladder cannot settle is kept as the best answer, flagged, or
-goes to a person where the ladder ends in one.
+The rule: an answer is accepted when the judge says so (`judge`: its confidence reaches the step's threshold, or nothing
+dearer is worth its price). Else the tier that the judge names is asked, or the next of the ladder, as long as its hold
+fits every budget; what the ladder cannot settle is kept as the best answer, flagged, or goes to a person where the
+ladder ends in one.
 """
 
 from __future__ import annotations

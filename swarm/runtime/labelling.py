@@ -20,12 +20,11 @@ from swarm.dispatch.accounts import explain
 from swarm.dispatch.holds import Holds
 from swarm.dispatch.learnt import Labels, Seen, comparable, is_right
 from swarm.dispatch.once import ask_once
+from swarm.dispatch.rules import LOCAL
 from swarm.dispatch.setting import Setting
 from swarm.errors import CalibrationError, SwarmError
 from swarm.plan.plan import MissingInput, Plan, PlannedStep, Tier, resolve
 from swarm.state.base import Refusal
-
-FREE = ("code", "head", "small")  # kinds of tiers that cost nothing but time
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ async def _step(
     seen: dict[str, Seen] = {}
     earlier: tuple[Earlier, ...] = ()
     for tier in step.ladder:
-        if tier.kind not in FREE and not (paid and tier.kind == "remote" and tier.name not in setting.unavailable):
+        if tier.kind not in LOCAL and not (paid and tier.kind == "remote" and tier.name not in setting.unavailable):
             continue
         answer = await _asked(setting, holds, task, step, tier, given, earlier)
         if answer is not None:

@@ -64,12 +64,11 @@ class Session:
         together: bool,
         local: Runtime | None = None,
         unavailable: Mapping[str, str] | None = None,
-        expected: int | None = None,
     ) -> Session:
         """Open the store, start the hosts, and begin a run. What was started is ended again when a part fails.
 
         `local` starts the host in this process. `unavailable`: tier -> why it cannot be asked; default: remote tiers
-        without a key or a price. `expected`: how many tasks there will be, where somebody knows.
+        without a key or a price.
         """
         async with AsyncExitStack() as owned:
             store = await open_store(plan.runtime.store or default_home() / "store.db")
@@ -86,7 +85,7 @@ class Session:
             if plan.tenant is not None:
                 await store.tenant(plan.tenant, plan.tenant_limit)
             await store.begin(record, plan.run_limit, plan.tenant)
-            purse = Purse(plan, expected) if plan.aim.answer_micro_usd is not None else None
+            purse = Purse(plan) if plan.aim.answer_micro_usd is not None else None
             setting = Setting(record.id, plan, bus, store, Estimator(), hosts.calibrations(), missing,
                               rules=taught, purse=purse)  # fmt: skip
             return cls(setting, hosts, owned.pop_all())

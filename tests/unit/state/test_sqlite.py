@@ -266,6 +266,7 @@ async def test_an_idle_store_tends_to_what_is_due(path: Path) -> None:
     async with asyncio.timeout(30):
         while books.accounts()["task:t-1"][2] != Amount():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    assert books.query("SELECT id, state FROM holds") == [("a-1", "void")]
     books.close()
     await store.close()
 
