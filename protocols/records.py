@@ -11,13 +11,17 @@ from protocols.money import Amount, Limit
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try at a step, as the journal keeps it and the receipt counts it."""
+    """One try at a step, as the journal keeps it and the receipt counts it.
+
+    `place`: which of its task's attempts it was, from 0. `event`: what it brought about (msgpack), so that the task can
+    be gone on with from here; empty where nothing came of it.
+    """
 
     id: AttemptId
     task: TaskId
     step: str
     tier: str
-    outcome: str  # accepted | escalated | degraded | failed | unavailable | cancelled
+    outcome: str  # accepted | recalled | escalated | degraded | failed | refused | unavailable | cancelled | looked
     host: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
@@ -27,6 +31,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     remote_tokens_in: int = 0  # what the remote model would have read and written for the same answer (estimate)
     remote_tokens_out: int = 0
+    place: int = 0
+    event: bytes = b""
+    saved: Amount = Amount()  # what the answer had cost that was recalled
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,13 +15,17 @@ budget allowed no better. `person`: handed to a person with everything known. Th
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One item for a swarm. `left_ms` is the time left to answer it, not a moment on any clock; `left_of` its limit."""
+    """One item for a swarm. `left_ms` is the time left to answer it, not a moment on any clock; `left_of` its limit.
+
+    `position`: its place among the items given together, from 0.
+    """
 
     id: TaskId
     run: RunId
     input: dict[str, Any]
     left_ms: int | None = None
     left_of: Literal["task", "run"] = "task"
+    position: int | None = None
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,19 +18,23 @@ def summed(legs: Iterable[tuple[AccountId, str, Units]]) -> dict[tuple[AccountId
     return parts
 
 
-def audit(accounts: Iterable[Account], parts: Parts, holds: Iterable[Hold]) -> None:
-    """Compare; entries are booked where they happen and count on every account above. Raises `StoreError`."""
-    known = list(accounts)
+def audit(accounts: Iterable[Account], parts: Parts, holds: Iterable[Hold]) -> list[str]:
+    """What does not fit, a line each; entries are booked where they happen and count on every account above."""
+    known = {account.id: account for account in accounts}
+    problems = [f"{id} has entries and is no account" for id in sorted({id for id, _ in parts} - known.keys())]
     booked: dict[tuple[AccountId, str], Units] = {}
-    chains = {account.id: account.chain for account in known}
     for (id, part), amount in parts.items():
-        for above in chains[id]:
+        for above in known[id].chain if id in known else ():
             booked[above.id, part] = plus(booked.get((above.id, part), NOTHING), amount)
     waiting: dict[AccountId, Units] = {}
     for hold in holds:
         for above in hold.account.chain:
             waiting[above.id] = plus(waiting.get(above.id, NOTHING), hold.amount)
-    problems = [problem for account in known for problem in _problems(account, booked, waiting)]
+    return problems + [problem for account in known.values() for problem in _problems(account, booked, waiting)]
+
+
+def demand_none(problems: list[str]) -> None:
+    """Raises `StoreError` with the first of them."""
     if problems:
         raise StoreError("the books are wrong: " + "; ".join(problems[:10]))
 

@@ -10,8 +10,21 @@ from protocols.ids import AttemptId, RunId, TaskId
 from protocols.money import Amount, Limit
 from protocols.records import Attempt, Balance, RunRecord
 from protocols.tasks import Result
+from swarm.errors import StoreError
+from swarm.state.records import Records
 
-__all__ = ["AccountId", "Attempt", "Balance", "Draw", "Ended", "Refusal", "Repeated", "RunRecord", "Store"]
+__all__ = [
+    "AccountId",
+    "Attempt",
+    "Balance",
+    "Draw",
+    "Ended",
+    "Refusal",
+    "Repeated",
+    "RunRecord",
+    "Store",
+    "unknown_run",
+]
 
 AccountId = str  # "tenant:<id>", "run:<id>", "task:<id>" or "step:<task>/<step>", each below the one before
 OwnerId = str  # "o-…": one life of one program
@@ -58,6 +71,16 @@ class Ended:
 class Store(Protocol):
     """Every method raises `StoreError` when the store cannot be used; nothing paid may start then."""
 
+    @property
+    def records(self) -> Records:
+        """As durable as the ledger."""
+        ...
+
+    @property
+    def caches(self) -> Records:
+        """What may be lost: a crash may cost the last of them, never their consistency."""
+        ...
+
     async def tenant(self, id: str, limit: Limit) -> None:
         """Open a tenant's account, or give the one that exists a new limit; it lives across runs."""
         ...
@@ -68,8 +91,25 @@ class Store(Protocol):
         """Close a run, its open holds ended as `recover` does."""
         ...
 
-    async def accept(self, run: RunId, task: TaskId, limit: Limit, steps: Mapping[str, Limit] | None = None) -> None:
-        """Open a task's account, and one for each step that has a limit of its own."""
+    async def reopen(self, run: RunId) -> None:
+        """Go on with a run that was ended or broken off: what its dead owner left open is ended as `recover` does.
+
+        Tasks that were cancelled have no result any more, as they may be gone on with.
+
+        Only for one who knows that nobody else works on it. Raises `StoreError` for a run that is not there.
+        """
+        ...
+
+    async def accept(
+        self,
+        run: RunId,
+        task: TaskId,
+        limit: Limit,
+        steps: Mapping[str, Limit] | None = None,
+        *,
+        body: bytes = b"",
+    ) -> None:
+        """Open a task's account, and one for each step that has a limit of its own; a `body` is kept for `tasks`."""
         ...
 
     async def hold(
@@ -135,12 +175,24 @@ class Store(Protocol):
         """Replay all entries and compare. Raises `StoreError` with what differs from the accounts."""
         ...
 
+    async def problems(self) -> list[str]:
+        """Everything that is wrong, a line each: the books as `check` sees them, checksums, the file itself."""
+        ...
+
     async def run(self, id: RunId) -> RunRecord | None: ...
 
     async def runs(self) -> list[RunRecord]: ...
+
+    async def tasks(self, run: RunId) -> list[tuple[TaskId, bytes]]:
+        """The bodies that `accept` was given, in the order in which the tasks were accepted."""
+        ...
 
     async def attempts(self, run: RunId) -> list[Attempt]: ...
 
     async def results(self, run: RunId) -> list[Result]: ...
 
     async def close(self) -> None: ...
+
+
+def unknown_run(id: RunId) -> StoreError:
+    return StoreError(f"run {id!r} is not in the store; `swarm runs` lists those that are")

@@ -12,20 +12,24 @@ from protocols.money import Amount, Limit
 from protocols.tasks import Result
 from swarm.errors import StoreError
 from swarm.state.account import Entry, Units
-from swarm.state.audit import audit, summed
-from swarm.state.base import AccountId, Attempt, Balance, Draw, Ended, OwnerId, Refusal, RunRecord
+from swarm.state.audit import audit, demand_none, summed
+from swarm.state.base import AccountId, Attempt, Balance, Draw, Ended, OwnerId, Refusal, RunRecord, unknown_run
 from swarm.state.ledger import Ledger
+from swarm.state.records import MemoryRecords, Records
 
 
 class MemoryStore:
     """For one event loop. Nothing of it outlives the program, so no other program can end its holds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time) -> None:
         self.owner: OwnerId = new_id("o")
         self._ledger = Ledger(self.owner, clock)
         self._runs: dict[RunId, RunRecord] = {}
         self._attempts: dict[RunId, dict[AttemptId, Attempt]] = {}
         self._results: dict[TaskId, tuple[RunId, Result]] = {}
+        self._tasks: dict[RunId, list[tuple[TaskId, bytes]]] = {}
+        self.records: Records = MemoryRecords(self._books, now)
+        self.caches: Records = MemoryRecords(self._books, now)
         self._closed = False
 
     async def tenant(self, id: str, limit: Limit) -> None:
@@ -40,8 +44,22 @@ class MemoryStore:
         if run in self._runs:
             self._runs[run] = msgspec.structs.replace(self._runs[run], finished=finished)
 
-    async def accept(self, run: RunId, task: TaskId, limit: Limit, steps: Mapping[str, Limit] | None = None) -> None:
+    async def reopen(self, run: RunId) -> None:
+        books = self._books()
+        if run not in self._runs:
+            raise unknown_run(run)
+        books.recover(run=run)
+        cut_short = [task for task, (of, result) in self._results.items() if of == run and result.status == "cancelled"]
+        for task in cut_short:
+            del self._results[task]
+        self._runs[run] = msgspec.structs.replace(self._runs[run], finished=None)
+
+    async def accept(
+        self, run: RunId, task: TaskId, limit: Limit, steps: Mapping[str, Limit] | None = None, *, body: bytes = b""
+    ) -> None:
         self._books().open_task(run, task, limit, steps or {})
+        if body:
+            self._tasks.setdefault(run, []).append((task, body))
 
     async def hold(
         self, id: AttemptId, run: RunId, task: TaskId, amount: Amount, *, step: str | None = None,
@@ -84,8 +102,11 @@ class MemoryStore:
         return self._books().account(account).balance()
 
     async def check(self) -> None:
+        demand_none(await self.problems())
+
+    async def problems(self) -> list[str]:
         books = self._books()
-        audit(books.accounts(), summed(_legs(books.entries)), books.open_holds())
+        return audit(books.accounts(), summed(_legs(books.entries)), books.open_holds())
 
     async def run(self, id: RunId) -> RunRecord | None:
         self._books()
@@ -94,6 +115,10 @@ class MemoryStore:
     async def runs(self) -> list[RunRecord]:
         self._books()
         return sorted(self._runs.values(), key=lambda run: run.started)
+
+    async def tasks(self, run: RunId) -> list[tuple[TaskId, bytes]]:
+        self._books()
+        return list(self._tasks.get(run, ()))
 
     async def attempts(self, run: RunId) -> list[Attempt]:
         self._books()

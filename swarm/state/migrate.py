@@ -1,8 +1,12 @@
-"""A store of version 1 becomes one of version 2: what its accounts say is booked as the first entries."""
+"""An old store becomes a new one: 1 → 2 books what its accounts say as the first entries, 2 → 3 seals its journal."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
+
+from swarm.state.seals import seal
 
 _ASIDE = """
 ALTER TABLE accounts RENAME TO v1_accounts;
@@ -47,3 +51,29 @@ UPDATE meta SET version = 2;
 def from_v1(db: apsw.Connection, ledger: str) -> None:
     """Within a transaction. `ledger`: what makes the tables of version 2."""
     db.execute(_ASIDE + ledger + _COPY)
+
+
+# What was accepted before version 3 is not known; such a run can be looked at, and not gone on with.
+_JOURNAL_ASIDE = """
+ALTER TABLE attempts RENAME TO v2_attempts;
+ALTER TABLE results RENAME TO v2_results;
+DROP INDEX attempts_of_run;
+DROP INDEX results_of_run;
+"""
+_SEAL = """
+INSERT INTO attempts SELECT id, run, body, seal(body) FROM v2_attempts;
+INSERT INTO results SELECT task, run, status, body, seal(body) FROM v2_results;
+DROP TABLE v2_attempts;
+DROP TABLE v2_results;
+UPDATE meta SET version = 3;
+"""
+
+
+def from_v2(db: apsw.Connection, journal: str) -> None:
+    """Within a transaction. `journal`: what makes the tables of version 3."""
+    db.create_scalar_function("seal", _seal, 1, deterministic=True)
+    db.execute(_JOURNAL_ASIDE + journal + _SEAL)
+
+
+def _seal(*body: Any) -> bytes:
+    return seal(body[0])

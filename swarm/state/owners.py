@@ -43,12 +43,22 @@ class Owners:
 
     def tend(self, db: apsw.Connection) -> list[OwnerId]:
         """Within a transaction: tell that we live, when it is time; returns those who are dead and hold something."""
+        if not self.due():
+            return []
+        db.execute(_BEAT, (self._owner,))
+        return self.dead(db.execute(_OPEN).fetchall())
+
+    def due(self) -> bool:
+        """Whether it is time to count up; if so, the next time is set."""
         now = self._clock()
         if self._next is None or now < self._next:
-            return []
+            return False
         self._next = now + self._ttl_s / 3
-        db.execute(_BEAT, (self._owner,))
-        found: list[Any] = db.execute(_OPEN).fetchall()
+        return True
+
+    def dead(self, found: list[Any]) -> list[OwnerId]:
+        """Whose count stood still for too long. `found`: all who hold something, with their counts."""
+        now = self._clock()
         if not found:
             self._next = None
         self._seen = {owner: self._watched(owner, beats, now) for owner, beats in found if owner != self._owner}

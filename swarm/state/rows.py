@@ -22,6 +22,7 @@ from swarm.state.base import AccountId, OwnerId
 from swarm.state.ledger import Ledger
 from swarm.state.owners import TTL_S, Owners
 from swarm.state.schema import prepare
+from swarm.state.seals import seal
 
 KEPT = 50_000  # most accounts in memory; a long run has many tasks, and those that are over are not asked for again
 RETRY_S = 1.0  # before what could not be written, and nobody waits for, is tried again
@@ -65,8 +66,8 @@ class SqliteLedger(Ledger):
         self._changed_accounts: dict[AccountId, Account] = {}
         self._changed_holds: dict[str, Hold] = {}
         self._new_keys: dict[tuple[str, str], bytes] = {}
-        self._attempts: list[tuple[str, str, bytes]] = []
-        self._results: dict[str, tuple[str, str, str, bytes]] = {}
+        self._attempts: list[tuple[str, str, bytes, bytes]] = []
+        self._results: dict[str, tuple[str, str, str, bytes, bytes]] = {}
         self._expiring: list[tuple[float, str]] = []
 
     # --- what the writer asks for
@@ -77,7 +78,7 @@ class SqliteLedger(Ledger):
 
     def begun(self) -> None:
         self._expiring.clear()
-        seen = self._db.pragma("data_version")
+        seen = self._db.execute("PRAGMA data_version").get
         if seen != self._data_version or len(self._accounts) > KEPT:
             self._forget()
             self._data_version = seen
@@ -106,13 +107,13 @@ class SqliteLedger(Ledger):
             self._changed_holds.clear()
         for query, rows in (
             (_WRITE_ENTRY, self.entries),
-            ("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?)", self._attempts),
+            ("INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?)", self._attempts),
         ):
             if rows:
                 write(query, rows)
                 rows.clear()
         if self._results:
-            write("INSERT INTO results VALUES (?, ?, ?, ?)", list(self._results.values()))
+            write("INSERT INTO results VALUES (?, ?, ?, ?, ?)", list(self._results.values()))
             self._results.clear()
         if self._new_keys:
             write("INSERT INTO keys VALUES (?, ?, ?)", [(*name, digest) for name, digest in self._new_keys.items()])
@@ -143,21 +144,21 @@ class SqliteLedger(Ledger):
     # --- the journal, and a look at all of it
 
     def keep_attempt(self, id: str, run: str, body: bytes) -> None:
-        self._attempts.append((id, run, body))
+        self._attempts.append((id, run, body, seal(body)))
 
     def keep_result(self, task: str, run: str, status: str, body: bytes) -> None:
-        self._results[task] = (task, run, status, body)
+        self._results[task] = (task, run, status, body, seal(body))
 
     def has_result(self, task: str) -> bool:
         known: int = self._db.execute("SELECT count(*) FROM results WHERE task = ?", (task,)).get
         return task in self._results or known > 0
 
-    def check(self) -> None:
+    def problems(self) -> list[str]:
         self.flush()
         ids: list[Any] = self._db.execute("SELECT id FROM accounts").fetchall()
         rows: list[Any] = self._db.execute(_SUMS).fetchall()
         sums = summed((account, part, (money, tokens, ms)) for account, part, money, tokens, ms in rows)
-        audit([self.account(id) for (id,) in ids], sums, self._read_open())
+        return audit([self.account(id) for (id,) in ids], sums, self._read_open())
 
     def leave(self) -> None:
         self.flush()

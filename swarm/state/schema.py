@@ -1,4 +1,8 @@
-"""What the store's file looks like, and how it comes to look like that."""
+"""What the store's file looks like, and how it comes to look like that.
+
+SQLite 3.51.3 is the least that is used: those from 3.7.0 to 3.51.2 can lose committed rows of a file in WAL mode when
+one connection resets the log while another begins a checkpoint (sqlite.org/wal.html, "The WAL-Reset Bug").
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,47 @@ from pathlib import Path
 import apsw
 
 from swarm.errors import StoreError
-from swarm.state.migrate import from_v1
+from swarm.state.migrate import from_v1, from_v2
 
-VERSION = 2
+VERSION = 3
+SQLITE = (3, 51, 3)
 
-# The CHECKs state the ledger's invariant; the database itself refuses a commit that would break it. The balances are
-# derived from `entries`, and kept beside them so that nobody has to sum. One row of `entries` is both legs of a
-# transfer, so each unit sums to nothing whatever is booked; `legs` shows them apart, signed.
-SCHEMA = """
+META = f"""
 CREATE TABLE meta (version INTEGER NOT NULL);
-INSERT INTO meta VALUES (2);
+INSERT INTO meta VALUES ({VERSION});
 CREATE TABLE runs (
   id TEXT PRIMARY KEY, swarm TEXT NOT NULL, plan_hash TEXT NOT NULL, started REAL NOT NULL, finished REAL,
   about TEXT NOT NULL
 ) STRICT;
+"""
+
+# Every body has its checksum beside it. Tasks are read in the order in which they were written.
+JOURNAL = """
 CREATE TABLE attempts (
-  id TEXT PRIMARY KEY, run TEXT NOT NULL, body BLOB NOT NULL
+  id TEXT PRIMARY KEY, run TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempts_of_run ON attempts (run);
 CREATE TABLE results (
-  task TEXT PRIMARY KEY, run TEXT NOT NULL, status TEXT NOT NULL, body BLOB NOT NULL
+  task TEXT PRIMARY KEY, run TEXT NOT NULL, status TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX results_of_run ON results (run);
+CREATE TABLE tasks (
+  place INTEGER PRIMARY KEY, id TEXT NOT NULL, run TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
+) STRICT;
+CREATE INDEX tasks_of_run ON tasks (run);
 """
 
+RECORDS = """
+CREATE TABLE records (
+  kind TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL,
+  at REAL NOT NULL, expires REAL, PRIMARY KEY (kind, scope, key)
+) STRICT;
+CREATE INDEX expiring_records ON records (expires) WHERE expires IS NOT NULL;
+"""
+
+# The CHECKs state the ledger's invariant; the database itself refuses a commit that would break it. The balances are
+# derived from `entries`, and kept beside them so that nobody has to sum. One row of `entries` is both legs of a
+# transfer, so each unit sums to nothing whatever is booked; `legs` shows them apart, signed.
 LEDGER = """
 CREATE TABLE accounts (
   id TEXT PRIMARY KEY, run TEXT NOT NULL, parent TEXT REFERENCES accounts(id),
@@ -81,14 +102,18 @@ CREATE VIEW legs AS
 
 def prepare(db: apsw.Connection, path: Path | str) -> None:
     """Make a new file a store, and an old store a new one. Raises `StoreError` for one of a newer program."""
+    require_sound()
     if _version(db) != VERSION:
         db.execute("BEGIN IMMEDIATE")
         try:
             match _version(db):  # again: another program may have been faster
                 case None:
-                    db.execute(SCHEMA + LEDGER)
+                    db.execute(META + JOURNAL + RECORDS + LEDGER)
                 case 1:
                     from_v1(db, LEDGER)
+                    from_v2(db, JOURNAL + RECORDS)
+                case 2:
+                    from_v2(db, JOURNAL + RECORDS)
                 case _:
                     pass
             db.execute("COMMIT")
@@ -98,6 +123,14 @@ def prepare(db: apsw.Connection, path: Path | str) -> None:
     version = _version(db)
     if version != VERSION:
         raise StoreError(f"{path}: written by a newer program (version {version}, this one reads {VERSION}); upgrade")
+
+
+def require_sound() -> None:
+    """Raises `StoreError` where apsw was built with a SQLite that can lose what was committed."""
+    version = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")) < SQLITE:
+        least = ".".join(map(str, SQLITE))
+        raise StoreError(f"SQLite {version} can lose committed rows, {least} does not; `pip install --upgrade apsw`")
 
 
 def _version(db: apsw.Connection) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from protocols.ids import RunId
 from protocols.money import Amount, Limit
 from swarm.state.account import NOTHING, Account, Hold, Units, amount_of, plus, units
@@ -10,7 +12,7 @@ from swarm.state.ledger import Ledger
 
 LOW = 0.25  # of a slice: less than this left, and the next one is fetched
 NONE = Amount()
-PLENTY = 1_000_000  # a slice of what has no limit: tokens, or a dollar
+PLENTY = Amount(micro_usd=1_000_000, tokens=50_000)  # a slice of what has no limit
 
 
 def slice_of(limit: Limit, share: float = 0.05) -> Amount:
@@ -19,7 +21,11 @@ def slice_of(limit: Limit, share: float = 0.05) -> Amount:
     def of(most: int | None, otherwise: int) -> int:
         return otherwise if most is None else int(most * share)
 
-    return Amount(micro_usd=of(limit.micro_usd, PLENTY), tokens=of(limit.tokens, PLENTY), ms=of(limit.ms, 0))
+    return Amount(
+        micro_usd=of(limit.micro_usd, PLENTY.micro_usd),
+        tokens=of(limit.tokens, PLENTY.tokens),
+        ms=of(limit.ms, PLENTY.ms),
+    )
 
 
 class Slice(Ledger):
@@ -29,6 +35,7 @@ class Slice(Ledger):
         super().__init__()
         self.root = Account(f"run:{run}", run, NOTHING)
         self._accounts[self.root.id] = self.root
+        self._steps: dict[str, list[AccountId]] = {}  # task -> accounts of those of its steps that have limits
 
     def has(self, account: AccountId) -> bool:
         return account in self._accounts
@@ -67,9 +74,13 @@ class Slice(Ledger):
                 total = plus(total, hold.amount)
         return amount_of(total)
 
+    def open_task(self, run: str, task: str, limit: Limit, steps: Mapping[str, Limit]) -> None:
+        super().open_task(run, task, limit, steps)
+        if steps:
+            self._steps[task] = [f"step:{task}/{step}" for step in steps]
+
     def forget(self, task: str) -> None:
-        gone = [id for id in self._accounts if id.startswith(f"step:{task}/")]
-        for id in (f"task:{task}", *gone):
+        for id in (f"task:{task}", *self._steps.pop(task, ())):
             self._accounts.pop(id, None)
 
     def _changed(self, hold: Hold) -> None:

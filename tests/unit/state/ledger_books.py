@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psycopg
 
 from protocols.money import Amount, Limit
 from protocols.records import Attempt, RunRecord
 from protocols.tasks import Result
+from swarm.state.memory import MemoryStore
+from swarm.state.postgres.store import PostgresStore
+from swarm.state.sqlite import SqliteStore
+from swarm.state.store import is_address
 
 RUN = "r-1"
 
@@ -38,6 +43,27 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+async def opened(place: str, **settings: Any) -> Any:
+    """The store at `place`: ":memory:", a path, or a server's address. `settings`: clock, now, ttl_s."""
+    if place == ":memory:":
+        return MemoryStore(**settings)
+    return await PostgresStore.open(place, **settings) if is_address(place) else SqliteStore(place, **settings)
+
+
+def sql(place: str, command: str) -> list[tuple[Any, ...]]:
+    """Runs a command on a store from outside, as a program that knows nothing of its rules."""
+    if is_address(place):
+        with psycopg.connect(place, autocommit=True) as db:
+            done = db.execute(command.encode())
+            return done.fetchall() if done.description else []
+    file = apsw.Connection(place)
+    try:
+        rows: list[Any] = file.execute(command).fetchall()
+        return rows
+    finally:
+        file.close()
 
 
 class Books:

@@ -87,7 +87,7 @@ async def spend(path: Path, kind: str, point: str, seed: int) -> None:
     await store.tenant("acme", Limit(tokens=1400))
     await store.begin(RunRecord(id="r-1", swarm="s", plan_hash="h", started=1.0), LIMIT, "acme")
     if kind == "leased":
-        store = LeasedStore(store, "r-1", Amount(tokens=200, micro_usd=200), flush_s=0.001)
+        store = LeasedStore(store, "r-1", Amount(tokens=200, micro_usd=200))
     last = chance.randint(1, 8 if "sent" in point else 20)
     spender = Spender(store, point, last, path.with_suffix(".bills"), chance)
     await asyncio.gather(*(spender.task(i) for i in range(SIDE_BY_SIDE)))

@@ -19,6 +19,7 @@ import asyncio, sys
 from protocols.money import Amount, Limit
 from protocols.records import Attempt, RunRecord
 from protocols.tasks import Result
+from swarm.state.records import Record
 from swarm.state.sqlite import SqliteStore
 
 path, run, side_by_side, rounds, *_ = sys.argv[1:]
@@ -29,8 +30,10 @@ def say(*words):
 async def work(store, i):
     for j in range(int(rounds)):
         task = f"t-{run}-{i}-{j}"
-        await store.accept(run, task, Limit(tokens=10))
+        await store.accept(run, task, Limit(tokens=10), body=task.encode())
         say("accepted", task)
+        await store.records.put([Record(kind="effect", scope=run, key=task, body=b"sent")], new=True)
+        say("noted", task)
         assert await store.hold(f"a-{task}", run, task, Amount(tokens=7)) is None
         say("held", task)
         made = Attempt(id=f"a-{task}", task=task, step="s", tier="t", outcome="accepted")
@@ -79,7 +82,7 @@ async def test_a_killed_program_loses_nothing_that_was_acknowledged(children: Ch
     lines = [child.stdout.readline() for _ in range(600)]
     child.send_signal(signal.SIGKILL)
     lines += child.stdout.readlines()
-    said: dict[str, set[str]] = {"accepted": set(), "held": set(), "settled": set(), "finished": set()}
+    said: dict[str, set[str]] = {"accepted": set(), "noted": set(), "held": set(), "settled": set(), "finished": set()}
     for line in lines:
         if line.endswith("\n"):
             word, task = line.split()
@@ -91,6 +94,9 @@ async def test_a_killed_program_loses_nothing_that_was_acknowledged(children: Ch
     books.check()
     accounts = books.accounts()
     assert {f"task:{task}" for task in said["accepted"]} <= accounts.keys()
+    assert await store.problems() == []
+    assert {task for task, body in await store.tasks("r-1") if body == task.encode()} >= said["accepted"]
+    assert {note.key for note in await store.records.scan("effect", "r-1", limit=10**6)} >= said["noted"]
     assert {a.task for a in await store.attempts("r-1")} >= said["settled"]
     assert {r.task for r in await store.results("r-1")} >= said["finished"]
     for task in said["held"] - said["settled"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -15,12 +16,11 @@ from ledger_books import RUN, attempt, record, result, tokens
 from protocols.money import Amount, Limit
 from swarm.errors import KeyConflict, StoreError
 from swarm.state.base import Ended, Refusal, Repeated, Store
-from swarm.state.lease import LeasedStore
+from swarm.state.lease import LeasedStore, leased
 from swarm.state.memory import MemoryStore
 from swarm.state.slice import slice_of
 
 STEPS = int(os.environ.get("SWARM_LEDGER_STEPS", "200"))
-NEVER_S = 1e6  # nothing is journalled before somebody asks for it
 
 
 class Watched:
@@ -30,6 +30,7 @@ class Watched:
         self._store = store
         self.calls: list[str] = []
         self.fails = False
+        self.before: asyncio.Event | None = None  # waited for before anything is done
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._store, name)
@@ -38,6 +39,8 @@ class Watched:
             self.calls.append(name)
             if self.fails:
                 raise StoreError("the disk is gone")
+            if self.before is not None:
+                await self.before.wait()
             return await real(*given, **named)
 
         return call
@@ -45,7 +48,7 @@ class Watched:
 
 async def shard(limit: Limit, slice: Amount, task: Limit | None = None) -> tuple[Watched, LeasedStore]:
     store = Watched(MemoryStore())
-    leased = LeasedStore(store, RUN, slice, NEVER_S)  # type: ignore[arg-type]
+    leased = LeasedStore(store, RUN, slice)  # type: ignore[arg-type]
     await leased.begin(record(), limit)
     await leased.accept(RUN, "t-1", task or Limit())
     store.calls.clear()
@@ -53,14 +56,13 @@ async def shard(limit: Limit, slice: Amount, task: Limit | None = None) -> tuple
 
 
 async def test_holds_within_the_slice_cost_no_transaction() -> None:
-    """One lease, then nothing until the attempts are journalled, in one call."""
+    """One lease; then each attempt costs one call, which ends it in the ledger and in the journal."""
     store, leased = await shard(Limit(tokens=1000), tokens(500))
     for i in range(10):
         assert await leased.hold(f"a-{i}", RUN, "t-1", tokens(30)) is None
         await leased.settle(attempt(f"a-{i}"), RUN, tokens(20))
-    assert store.calls == ["lease"]
+    assert store.calls == ["lease"] + 10 * ["draw"]
     assert len(await leased.attempts(RUN)) == 10
-    assert store.calls == ["lease", "draw", "attempts"]
     balance = await leased.balance(f"run:{RUN}")
     assert (balance.settled, balance.held) == (tokens(200), tokens(300))
     assert (await leased.balance("task:t-1")).settled == tokens(200)
@@ -136,13 +138,12 @@ async def test_a_dead_shard_is_charged_its_whole_lease() -> None:
     for i in range(3):
         await leased.hold(f"a-{i}", RUN, "t-1", tokens(10))
     await leased.settle(attempt("a-0"), RUN, tokens(7))
-    await leased.flush()
-    await leased.settle(attempt("a-1"), RUN, tokens(7))  # is not told any more
     assert await store.recover(run=RUN) == Ended(settled=1)
     balance = await store.balance(f"run:{RUN}")
     assert (balance.settled, balance.held) == (tokens(100), Amount())
+    assert await store.attempts(RUN) == [attempt("a-0")], "what had ended is in the journal"
     with pytest.raises(StoreError, match="has ended"):
-        await leased.flush()
+        await leased.settle(attempt("a-1"), RUN, tokens(7))
     with pytest.raises(StoreError):
         await leased.hold("a-9", RUN, "t-1", tokens(1))
 
@@ -164,15 +165,64 @@ async def test_without_its_store_a_shard_grants_nothing() -> None:
     """What could not be journalled is kept and told later, once."""
     store, leased = await shard(Limit(tokens=1000), tokens(100))
     await leased.hold("a-1", RUN, "t-1", tokens(10))
-    await leased.settle(attempt("a-1"), RUN, tokens(10))
     store.fails = True
     with pytest.raises(StoreError, match="the disk is gone"):
-        await leased.flush()
+        await leased.settle(attempt("a-1"), RUN, tokens(8))
     with pytest.raises(StoreError, match="the disk is gone"):
         await leased.hold("a-2", RUN, "t-1", tokens(10))
     store.fails = False
     assert await leased.hold("a-2", RUN, "t-1", tokens(10)) is None
+    await leased.settle(attempt("a-1"), RUN, tokens(9))
     assert await leased.attempts(RUN) == [attempt("a-1")]
+    assert (await leased.balance("task:t-1")).settled == tokens(8), "as it was said first"
+    await leased.close()
+
+
+async def test_an_interrupted_end_is_told_again_as_it_was() -> None:
+    """Whoever goes away while it is written may come again, and it counts once."""
+    store, leased = await shard(Limit(tokens=1000), tokens(100))
+    await leased.hold("a-1", RUN, "t-1", tokens(10))
+    ending = asyncio.create_task(leased.settle(attempt("a-1"), RUN, tokens(7)))
+    store.before = asyncio.Event()
+    await asyncio.sleep(0)
+    ending.cancel()
+    assert isinstance((await asyncio.gather(ending, return_exceptions=True))[0], asyncio.CancelledError)
+    store.before = None
+    await leased.settle(attempt("a-1"), RUN, tokens(7))
+    await leased.settle(attempt("a-1"), RUN, tokens(7))
+    assert await leased.attempts(RUN) == [attempt("a-1")]
+    assert (await leased.balance("task:t-1")).settled == tokens(7)
+    await leased.close()
+
+
+async def test_a_slice_without_money_leaves_holds_of_money_to_the_store() -> None:
+    """A crash then charges exactly what was held; the shard's own task counts it too, and its end frees the rest."""
+    store, leased = await shard(Limit(tokens=1000, micro_usd=50), tokens(100), Limit(micro_usd=30))
+    await leased.hold("a-1", RUN, "t-1", tokens(10))
+    paid = Amount(tokens=20, micro_usd=20)
+    assert await leased.hold("a-2", RUN, "t-1", paid, sent=False) is None
+    await leased.sent("a-2")
+    assert store.calls == ["lease", "hold", "sent"]
+    assert await leased.hold("a-3", RUN, "t-1", paid) == Refusal("task:t-1", "usd", 20, 10, passing=True)
+    balance = await leased.balance(f"run:{RUN}")
+    assert balance.held == Amount(tokens=120, micro_usd=20)
+    await leased.settle(attempt("a-2"), RUN, Amount(tokens=20, micro_usd=10))
+    assert await leased.hold("a-3", RUN, "t-1", paid) is None
+    assert await store.recover(run=RUN) == Ended(settled=2)
+    assert (await store.balance(f"run:{RUN}")).settled == Amount(tokens=140, micro_usd=30)
+
+
+async def test_a_hold_of_money_may_have_what_the_lease_keeps() -> None:
+    """The shard's own reserve stands in nobody's way who belongs to it."""
+    _, leased = await shard(Limit(tokens=100, micro_usd=50), tokens(80))
+    await leased.hold("a-1", RUN, "t-1", tokens(10))
+    assert await leased.hold("a-2", RUN, "t-1", Amount(tokens=85, micro_usd=5)) is None
+    refusal = await leased.hold("a-3", RUN, "t-1", Amount(tokens=6, micro_usd=5))
+    assert refusal == Refusal(f"run:{RUN}", "tokens", 6, 5, passing=True)
+    await leased.settle(attempt("a-2"), RUN, Amount(tokens=85, micro_usd=4))
+    await leased.end(RUN, 2.0)
+    balance = await leased.balance(f"run:{RUN}")
+    assert (balance.settled, balance.held) == (Amount(tokens=95, micro_usd=4), Amount())
     await leased.close()
 
 
@@ -190,9 +240,24 @@ async def test_an_attempt_under_a_lease_ends_once() -> None:
     await leased.close()
 
 
+async def test_a_run_leases_tokens_and_no_money() -> None:
+    """What a crash charges beyond what was spent costs nobody anything; plain objects need no lease."""
+    memory = MemoryStore()
+    assert leased(memory, RUN, Limit()) is memory
+    store = Watched(memory)
+    run = leased(store, RUN, Limit(micro_usd=1000, tokens=1000))  # type: ignore[arg-type]
+    await run.begin(record(), Limit(micro_usd=1000, tokens=1000))
+    await run.accept(RUN, "t-1", Limit())
+    assert await run.hold("a-1", RUN, "t-1", tokens(10)) is None
+    assert (await memory.balance(f"run:{RUN}")).held == tokens(50)
+    assert await run.hold("a-2", RUN, "t-1", Amount(micro_usd=5), sent=False) is None
+    assert (await memory.balance(f"run:{RUN}")).held == Amount(micro_usd=5, tokens=50)
+    await run.close()
+
+
 def test_a_slice_is_a_share_of_what_is_limited() -> None:
     """And a round number of what is not."""
-    assert slice_of(Limit(micro_usd=1000, ms=400), 0.1) == Amount(micro_usd=100, tokens=1_000_000, ms=40)
+    assert slice_of(Limit(micro_usd=1000, ms=400), 0.1) == Amount(micro_usd=100, tokens=50_000, ms=40)
 
 
 amounts = st.builds(Amount, micro_usd=st.integers(0, 40), tokens=st.integers(0, 40))
@@ -220,7 +285,7 @@ class Shards(RuleBasedStateMachine):
 
     def fresh(self) -> tuple[Any, str]:
         self.n += 1
-        leased = LeasedStore(self.store, RUN, self.slice, NEVER_S)  # type: ignore[arg-type]
+        leased = LeasedStore(self.store, RUN, self.slice)  # type: ignore[arg-type]
         self.runner.run(leased.accept(RUN, f"t-{self.n}", Limit(tokens=100)))
         return leased, f"t-{self.n}"
 
@@ -234,16 +299,24 @@ class Shards(RuleBasedStateMachine):
         else:
             assert refusal.left < refusal.wanted, "refused though there was room"
 
-    @rule(which=st.integers(0, 100), used=st.none() | amounts)
-    def end(self, which: int, used: Amount | None) -> None:
+    @rule(which=st.integers(0, 100), used=st.none() | amounts, fails=st.booleans())
+    def end(self, which: int, used: Amount | None, fails: bool) -> None:
+        """With `fails`, the disk is gone when it is said first."""
         if not self.open:
             return
         id = sorted(self.open)[which % len(self.open)]
         store, task, held = self.open.pop(id)
-        if used is None:
-            self.runner.run(store.void(attempt(id, task), RUN))
-        else:
-            self.runner.run(store.settle(attempt(id, task), RUN, used))
+
+        async def say() -> None:
+            await (store.void(attempt(id, task), RUN) if used is None else store.settle(attempt(id, task), RUN, used))
+
+        self.store.fails = fails
+        with pytest.raises(StoreError) if fails else nullcontext():
+            self.runner.run(say())
+        self.store.fails = False
+        if fails:
+            self.runner.run(say())
+        if used is not None:
             charged = Amount(micro_usd=min(used.micro_usd, held.micro_usd), tokens=min(used.tokens, held.tokens))
             self.spent += charged
 
@@ -271,9 +344,9 @@ class Shards(RuleBasedStateMachine):
         self.shards[who] = self.fresh()
 
     async def bury(self, store: LeasedStore) -> None:
-        for task in store._background.values():
-            task.cancel()
-        await asyncio.gather(*store._background.values(), return_exceptions=True)
+        if store._topping_up is not None:
+            store._topping_up.cancel()
+            await asyncio.gather(store._topping_up, return_exceptions=True)
         balance = await self.store.balance(f"run:{RUN}")
         left = Amount(micro_usd=10**6, tokens=10**6)
         await self.store.give_back(store.lease_id, left)

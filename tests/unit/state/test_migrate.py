@@ -1,4 +1,4 @@
-"""A store of version 1 is taken over as it is: its accounts, its open holds, its journal."""
+"""An old store is taken over as it is: its accounts, its open holds, its journal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 import apsw
 import msgspec
 import pytest
-from ledger_books import RUN, Books, attempt, result, tokens
+from ledger_books import RUN, Books, attempt, result, sql, tokens
 
 from protocols.money import Amount, Limit
+from swarm.state.migrate import from_v1
+from swarm.state.records import Record
+from swarm.state.schema import LEDGER
 from swarm.state.sqlite import SqliteStore
 
 # As version 1 made its files.
@@ -110,6 +113,26 @@ async def test_what_an_old_program_left_open_is_charged(path: Path) -> None:
     await store.end(RUN, 2.0)
     assert (await store.balance("task:t-2")).settled == tokens(20)
     await store.check()
+    await store.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_an_old_store_becomes_one_like_a_new_one(path: Path, tmp_path: Path, version: int) -> None:
+    """The same tables, indexes and triggers; what it kept is sealed, and new things can be kept beside it."""
+    if version == 2:
+        db = apsw.Connection(str(path))
+        from_v1(db, LEDGER)
+        db.close()
+    new, store = await SqliteStore.open(tmp_path / "new.db"), await SqliteStore.open(path)
+    schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+    assert sql(str(path), schema) == sql(str(tmp_path / "new.db"), schema)
+    assert await store.problems() == []
+    assert await store.attempts(RUN) == [attempt("a-1")]
+    assert await store.tasks(RUN) == []
+    await store.accept(RUN, "t-3", Limit(), body=b"body")
+    await store.records.put([Record(kind="note", scope=RUN, key="k", body=b"b")])
+    assert await store.tasks(RUN) == [("t-3", b"body")]
+    await new.close()
     await store.close()
 
 

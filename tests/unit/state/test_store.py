@@ -1,37 +1,24 @@
-"""The store keeps what it was told, once, and says clearly what it cannot do: both engines alike."""
+"""The store keeps what it was told, once, and says clearly what it cannot do: all engines alike."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 from ledger_books import RUN, Clock, attempt, record, result, tokens
+from postgres_server import Server
 
 from protocols.money import Amount, Limit
 from protocols.records import RunRecord
 from swarm.errors import KeyConflict, StoreError
 from swarm.state.base import Ended, Refusal, Repeated, Store
 from swarm.state.memory import MemoryStore
+from swarm.state.postgres.store import PostgresStore
+from swarm.state.records import Record
 from swarm.state.sqlite import SqliteStore
 from swarm.state.store import open_store
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    """A store with one run of at most 100 tokens and one task of at most 80; its books are right in the end."""
-    store = MemoryStore(clock) if request.param == "memory" else SqliteStore(tmp_path / "store.db", clock=clock)
-    await store.begin(record(), Limit(tokens=100))
-    await store.accept(RUN, "t-1", Limit(tokens=80))
-    yield store
-    await store.check()
-    await store.close()
-
 
 # --- the ledger -------------------------------------------------------------------------------------------------
 
@@ -95,6 +82,15 @@ async def test_an_unknown_account_is_an_error(store: Store) -> None:
         await store.hold("a-1", RUN, "t-9", tokens(1))
 
 
+async def test_a_caller_who_goes_away_undoes_nothing(store: Store) -> None:
+    """A cancelled wait leaves the operation as it is: done, once."""
+    waiting = asyncio.create_task(store.hold("a-1", RUN, "t-1", tokens(30)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert (await store.balance("task:t-1")).held == tokens(30)
+
+
 # --- the journal ------------------------------------------------------------------------------------------------
 
 
@@ -111,6 +107,47 @@ async def test_a_task_is_accepted_once(store: Store) -> None:
     with pytest.raises(StoreError, match="the ledger refused"):
         await store.accept(RUN, "t-1", Limit(tokens=1000))
     assert (await store.balance("task:t-1")).limit == Limit(tokens=80)
+
+
+async def test_tasks_are_kept_as_they_were_accepted(store: Store) -> None:
+    """Their bodies, in the order of acceptance, each run's apart; a task without a body is not among them."""
+    await store.begin(record("r-2"), Limit())
+    for run, task, body in ((RUN, "t-9", b"nine"), ("r-2", "t-5", b"five"), (RUN, "t-3", b"\x00three")):
+        await store.accept(run, task, Limit(), body=body)
+    with pytest.raises(StoreError, match="exists already"):
+        await store.accept(RUN, "t-9", Limit(), body=b"another")
+    assert await store.tasks(RUN) == [("t-9", b"nine"), ("t-3", b"\x00three")]
+    assert await store.tasks("r-2") == [("t-5", b"five")]
+    assert await store.tasks("r-7") == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_run_is_gone_on_with(store: Store, ended: bool) -> None:
+    """It is open again, what its owner had left open is charged, and its tasks may hold."""
+    await store.hold("a-1", RUN, "t-1", tokens(20))
+    await store.hold("a-2", RUN, "t-1", tokens(30), sent=False)
+    if ended:
+        await store.end(RUN, 5.0)
+    await store.reopen(RUN)
+    run = await store.run(RUN)
+    assert (run and run.id, run and run.finished) == (RUN, None)
+    balance = await store.balance("task:t-1")
+    assert (balance.settled, balance.held) == (tokens(20), Amount())
+    assert await store.hold("a-3", RUN, "t-1", tokens(60)) is None
+    with pytest.raises(StoreError, match="run 'r-9' is not in the store"):
+        await store.reopen("r-9")
+
+
+async def test_a_sound_store_has_no_problems(store: Store) -> None:
+    """Whatever was done with it, and however much of it is still open."""
+    await store.accept(RUN, "t-2", Limit(), {"s": Limit(tokens=5)}, body=b"body")
+    await store.hold("a-1", RUN, "t-1", tokens(20))
+    await store.hold("a-2", RUN, "t-2", tokens(5), step="s")
+    await store.settle(attempt("a-2", "t-2"), RUN, tokens(9))
+    await store.finish(RUN, result("t-2"))
+    await store.records.put([Record(kind="note", scope=RUN, key="k", body=b"b")])
+    await store.caches.put([Record(kind="answer", scope=RUN, key="k", body=b"b")])
+    assert await store.problems() == []
 
 
 async def test_runs_keep_apart(store: Store) -> None:
@@ -319,10 +356,34 @@ async def test_an_end_with_a_key_is_the_same_or_an_error(store: Store) -> None:
 
 
 async def test_what_is_kept_nowhere_is_kept_in_plain_objects(tmp_path: Path) -> None:
-    """ ":memory:" needs no SQL; anything else is a file."""
+    """ ":memory:" needs no SQL; anything else that is no address is a file."""
     memory, file = await open_store(":memory:"), await open_store(tmp_path / "s.db")
     assert (type(memory), type(file)) == (MemoryStore, SqliteStore)
     for store in (memory, file):
         await store.close()
+
+
+async def test_an_address_is_a_server(postgres: Server) -> None:
+    """PostgreSQL's own addresses are taken as they are."""
+    store = await open_store(postgres.new())
+    assert type(store) is PostgresStore
+    await store.close()
+
+
+async def test_without_the_driver_an_address_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra, which other stores do not need."""
+    for name in [name for name in sys.modules if name.startswith("swarm.state.postgres.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"needs psycopg; `pip install 'swarmlet\[postgres\]'`"):
+        await open_store("postgresql://nowhere/nothing")
+
+
+async def test_a_closed_store_says_so(place: str) -> None:
+    """Work after the end fails at once, and closing twice is fine."""
+    store = await open_store(place)
+    await store.close()
+    await store.close()
+    for late in (store.runs, lambda: store.begin(record(), Limit()), lambda: store.caches.get("k", "s", "k")):
         with pytest.raises(StoreError, match="the store was closed"):
-            await store.runs()
+            await late()

@@ -184,3 +184,123 @@ async def test_a_loop_that_has_ended_holds_up_nobody(writer: Writer) -> None:
     await asyncio.to_thread(elsewhere)
     gate.set()
     assert await names(writer) == ["kept"]
+
+
+# --- short operations
+
+
+class Timed(Plain):
+    """A keeper to whom something falls due, `due_s` from now, until a transaction has begun; counts transactions."""
+
+    def __init__(self) -> None:
+        self.transactions = 0
+        self.due_s: float | None = None
+        self.was_due = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def begun(self) -> None:
+        self.transactions += 1
+        if self.due_s is not None:
+            self.due_s = None
+            self._loop.call_soon_threadsafe(self.was_due.set)
+
+    def wait_s(self) -> float | None:
+        return self.due_s
+
+
+@pytest.fixture
+async def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Writer]:
+    """A writer whose disk counts as quick, whatever else this machine has to do."""
+    monkeypatch.setattr("swarm.state.writer.HERE_S", 1e6)
+    writer = Writer(tmp_path / "w.db", Timed())
+    while await writer.quick(where) != threading.get_ident():  # noqa: ASYNC110 - the thread begins
+        await asyncio.sleep(0.001)
+    yield writer
+    await writer.close()
+
+
+def where(_: apsw.Connection) -> int:
+    return threading.get_ident()
+
+
+async def test_a_short_operation_is_done_on_the_loop_that_asks(quick: Writer) -> None:
+    """What another connection then sees is committed; a long one is the thread's."""
+    assert await quick.quick(where) == threading.get_ident()
+    assert await quick.do(where) != threading.get_ident()
+    await quick.quick(add("one"))
+    assert await names(quick) == ["one"]
+
+
+async def test_a_slow_disk_is_left_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No commit of this machine is quick enough; the loop goes on meanwhile."""
+    monkeypatch.setattr("swarm.state.writer.HERE_S", 1e-9)
+    writer = Writer(tmp_path / "w.db", Plain())
+    assert {await writer.quick(where) for _ in range(3)}.isdisjoint({threading.get_ident()})
+    await writer.close()
+
+
+async def test_what_several_ask_in_one_turn_is_one_commit(quick: Writer) -> None:
+    """All but the first, who was alone when he asked; once a turn was crowded, he waits for the others as well."""
+    keeper = quick._keeper
+    assert isinstance(keeper, Timed)
+    for expected in (2, 1):
+        before = keeper.transactions
+        assert await asyncio.gather(*(quick.quick(where) for _ in range(40))) == [threading.get_ident()] * 40
+        assert keeper.transactions == before + expected
+
+
+async def test_short_and_long_operations_keep_their_order(quick: Writer) -> None:
+    """A short one does not overtake what was asked for before it, nor is it overtaken."""
+    seen: list[int] = []
+    kinds = [quick.quick, quick.quick, quick.do, quick.quick, quick.quick, quick.do, quick.quick]
+    await asyncio.gather(*(ask(lambda _, i=i: seen.append(i)) for i, ask in enumerate(kinds)))
+    assert seen == list(range(len(kinds)))
+
+
+async def test_a_failing_short_operation_harms_no_other(quick: Writer) -> None:
+    """Those beside it are committed, and its caller gets what the thread would have said."""
+    asked = (
+        quick.quick(operation) for operation in (add("one"), add("one"), add("two"), add("big", 100), add("three"))
+    )
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [list, StoreError, list, StoreError, list]
+    assert await names(quick) == ["one", "three", "two"]
+
+
+async def test_another_program_s_transaction_does_not_hold_up_the_loop(quick: Writer, tmp_path: Path) -> None:
+    """The thread waits for it; the loop goes on, and the operation is done when the other has ended."""
+    other = apsw.Connection(str(tmp_path / "w.db"))
+    other.execute("BEGIN IMMEDIATE")
+    asked = asyncio.create_task(quick.quick(add("one")))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert not asked.done()
+    other.execute("COMMIT")
+    other.close()
+    await asked
+    assert await names(quick) == ["one"]
+
+
+async def test_two_loops_may_ask_for_short_operations(quick: Writer) -> None:
+    """The first loop does its own; another's are the thread's."""
+    assert await quick.quick(where) == threading.get_ident()
+    there = await asyncio.to_thread(lambda: asyncio.run(quick.quick(where)))
+    assert there == quick._thread.ident
+
+
+async def test_what_falls_due_earlier_than_thought_wakes_the_thread(quick: Writer) -> None:
+    """A short operation may set a time that the thread, which is asleep, knows nothing of."""
+    keeper = quick._keeper
+    assert isinstance(keeper, Timed)
+    await quick.quick(lambda _: setattr(keeper, "due_s", 0.001))
+    async with asyncio.timeout(60):
+        await keeper.was_due.wait()
+
+
+async def test_the_log_is_copied_back_by_the_thread(quick: Writer, tmp_path: Path) -> None:
+    """It does not grow for ever, and no commit waits for it."""
+    large = "x" * 100_000
+    for i in range(200):
+        await quick.quick(add(f"{i} {large}"))
+    await quick.do(where)
+    assert (tmp_path / "w.db-wal").stat().st_size < 15_000_000, "20 MB were written"
