@@ -42,7 +42,11 @@ class Earlier(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ask"):
-    """Please answer this step with this tier. `left_ms` is the time left when it was sent."""
+    """Please answer this step with this tier. `left_ms` is the time left when it was sent.
+
+    `key`: of what this writes to the world outside, the same whenever that is asked again. `once`: it must not be given
+    to a host again when it may have been given to one before.
+    """
 
     id: AttemptId
     task: TaskId
@@ -53,6 +57,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="as
     max_tokens: int
     left_ms: int | None = None
     earlier: tuple[Earlier, ...] = ()
+    samples: int = 1  # candidates that the answer is to be chosen from
+    key: str = ""
+    once: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="answer"):
@@ -70,6 +77,7 @@ Reason = Literal[
     "too_long",  # the input does not fit the model's context
     "declined",  # the tier has nothing to say about this input (no pattern matched, no template)
     "tool_error",  # the pack's own code raised
+    "unknown_effect",  # a write may have been done or not, and must not be repeated
     "timeout",
     "cancelled",
     "unavailable",  # the tier cannot be reached or its key is missing
@@ -80,13 +88,17 @@ Reason = Literal[
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="failed"):
-    """The attempt ended without an output. `unknown` says that something may have been spent that nobody saw."""
+    """The attempt ended without an output. `unknown` says that something may have been spent that nobody saw.
+
+    `retry_ms`: how long to wait before this tier is asked again, where it is `retryable` and has said so.
+    """
 
     id: AttemptId
     reason: Reason
     detail: str = ""
     retryable: bool = False
     unknown: bool = False
+    retry_ms: int | None = None
     signals: Signals = Signals()
     usage: Usage = Usage()
     host: HostId = ""

@@ -12,8 +12,24 @@ from protocols.packs import Pack
 TierKind = Literal["code", "head", "small", "remote", "person"]
 
 
+class Recording(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file of recorded answers by its place, the same on every machine, and by what is in it.
+
+    `most_micro_usd`, `most_tokens`: the most that one of them cost. `timed`: each takes the time that it took then.
+    """
+
+    path: str
+    sha256: str
+    most_micro_usd: int = 0
+    most_tokens: int = 0
+    timed: bool = False
+
+
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model by its name in the registry (local) or by its address (remote). Secrets are named, never carried."""
+    """A model by its name in the registry (local), by its address (remote) or by what it once said (recorded).
+
+    Secrets are named, never carried.
+    """
 
     tier: str
     kind: TierKind
@@ -25,6 +41,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: float = 60.0
     context: int = 4096
     gpu_layers: int = 0
+    recording: Recording | None = None  # answers from there; nobody is asked
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):

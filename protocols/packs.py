@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 Kind = Literal["classify", "extract", "generate", "tool"]
+Effects = Literal["read", "write"]
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -39,11 +40,15 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}  # classify: label -> what it means, in a few words
     none_label: str | None = None  # classify: the label that says "none of these"
     patterns: dict[str, tuple[str, ...]] = {}  # extract: field -> regular expressions with a group `value`
-    checks: tuple[str, ...] = ()  # names of free checks: "in_message"
+    checks: tuple[str, ...] = ()  # names of free checks: "in_message", "arithmetic"
     templates: Templates | None = None
     max_tokens: int = 128
     tools: str | None = None  # path of the pack's tools.py where the swarm was loaded
     tools_sha256: str | None = None
+    effects: Effects = "read"  # tool: what a call does to the world outside; a read may be repeated at will
+    idempotent: bool = False  # tool: a write may be repeated too, as long as it is given the same key
+    equals: dict[str, str] = {}  # field of the output -> what it must be, computed from other fields
+    requires: tuple[str, ...] = ()  # tool: what must hold of the inputs before it is called
 
     def content_hash(self) -> str:
         """sha256 over everything the answers depend on: also the order of labels and fields, as prompts show it.

@@ -8,7 +8,7 @@ import msgspec
 
 from protocols import engine, events
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
-from protocols.control import Adapter, Calibration, Cancel, Health, HostSpec, ModelSpec, Overloaded, Ready
+from protocols.control import Adapter, Calibration, Cancel, Health, HostSpec, ModelSpec, Overloaded, Ready, Recording
 from protocols.envelope import Envelope, Message
 from protocols.money import Amount, Limit
 from protocols.packs import Example, Pack, Templates
@@ -42,6 +42,10 @@ MODEL = ModelSpec(
     tier="remote", kind="remote", name="gpt", base_url="https://a.example/v1", key_env="KEY",
     input_micro_usd_per_mtok=150_000, output_micro_usd_per_mtok=600_000, timeout_s=5.5, context=2048, gpu_layers=3,
 )  # fmt: skip
+RECORDED = ModelSpec(
+    tier="small", kind="small", name="said.jsonl", input_micro_usd_per_mtok=0, output_micro_usd_per_mtok=0,
+    recording=Recording(path="/said.jsonl", sha256="cd" * 32, most_micro_usd=400, most_tokens=90, timed=True),
+)  # fmt: skip
 WHY = Why(
     step="intent", decision="escalate", tier="small", confidence=0.5, accept_at=0.75, signals={"p": 0.5},
     hold=Amount(tokens=600), budget_left={"task.tokens": 40, "run.usd": None}, reason="not sure",
@@ -59,13 +63,21 @@ BODIES: dict[str, Message] = {
         input={"text": "Größe?", "n": [1, 2.5, None]}, max_tokens=600, left_ms=1500,
         earlier=(Earlier("head", {"label": "none"}, Signals(p=0.5)),),
     ),
+    "ask, for candidates": Ask(
+        id="a-1", task="t-1", step="fields", specialist="s", tier="small", input={}, max_tokens=900, samples=5
+    ),
     "ask, bare": Ask(id="a-1", task="t-1", step="intent", specialist="s", tier="small", input={}, max_tokens=0),
+    "ask, of a write": Ask(
+        id="a-1", task="t-1", step="pay", specialist="pay", tier="code", input={}, max_tokens=0,
+        key="ab" * 32, once=True
+    ),
     "answer": Answer(id="a-1", output={"label": "fees"}, signals=SIGNALS, usage=USAGE, host="host-0"),
     "answer, bare": Answer(id="a-1", output={}),
     "failed": Failed(
         id="a-1", reason="timeout", detail="no time left", retryable=True, unknown=True, signals=SIGNALS, usage=USAGE,
-        host="host-0",
+        host="host-0", retry_ms=1500,
     ),
+    "failed, nobody knows whether it was done": Failed(id="a-1", reason="unknown_effect"),
     "failed, bare": Failed(id="a-1", reason="error"),
     "cancel": Cancel(id="a-1"),
     "overloaded": Overloaded(id="a-1", host="host-0", retry_ms=75),
@@ -73,6 +85,15 @@ BODIES: dict[str, Message] = {
     "host_spec": HostSpec(
         host="host-0", packs={"s": PACK}, tiers={"s": ("head", "remote")}, models={"remote": MODEL}, threads=2,
         mailbox=9, registry="models.yaml", adapters={"s/small": Adapter(path="/a.gguf", sha256="ef" * 32)},
+    ),
+    "host_spec, with a tool that writes": HostSpec(
+        host="host-0", packs={"pay": Pack(name="pay", kind="tool", effects="write", idempotent=True)},
+        tiers={}, models={}
+    ),
+    "host_spec, with what was recorded": HostSpec(
+        host="host-0", tiers={"s": ("small",)}, models={"small": RECORDED},
+        packs={"s": Pack(name="s", kind="extract", equals={"total": "price * quantity"}),
+               "pay": Pack(name="pay", kind="tool", requires=("amount <= 500",))},
     ),
     "host_spec, bare": HostSpec(host="host-0", packs={}, tiers={}, models={}),
     "ready": Ready(

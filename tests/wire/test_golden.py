@@ -99,6 +99,7 @@ def _read(name: str, body: bytes) -> engine.ToEngine | engine.FromEngine:
 # Dictionaries that hold what users named: more keys in them would be more data, not unknown fields.
 FREE = {"input", "output", "options", "packs", "tiers", "models", "calibrations", "weights", "labels", "patterns"}
 FREE |= {"schema", "fields", "output_schema", "choose", "steps", "signals", "budget_left", "about", "adapters"}
+FREE |= {"equals"}
 
 
 def _with_more(value: Any, key: str = "") -> Any:

@@ -6,13 +6,16 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given
+from hostile import decoded as fate
+from hostile import wire_messages
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import BODIES, ENGINE, envelope
 
 from protocols import codec, engine
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
 from protocols.envelope import Envelope
+from protocols.values import more_than
 from protocols.work import GenerateRequest, Prompt, Turn
 
 GOOD = [codec.encode([envelope(name)]) for name in BODIES]
@@ -91,6 +94,13 @@ def test_damaged_messages_are_refused_or_understood(good: bytes, data: st.DataOb
     decoded(bytes(damaged))
 
 
+@given(wire_messages())
+@settings(max_examples=60)
+def test_messages_with_other_values_are_refused_or_understood(data: bytes) -> None:
+    """Bulky, deep and wrong values in the fields of good messages raise nothing but a `WireError` of a few words."""
+    assert fate(data) in ("fine", "refused")
+
+
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a"])
 def test_deep_nesting_is_refused(opening: bytes) -> None:
     """A hundred thousand levels end in `WireError`, not in a crash, also where any value is allowed."""
@@ -119,6 +129,17 @@ def test_too_many_bytes_are_refused_before_they_are_decoded(monkeypatch: pytest.
         codec.decode(b"\xc1" * 101)
     with pytest.raises(codec.WireError, match="not a batch"):
         codec.decode(b"\xc1" * 100)
+
+
+def test_a_batch_of_too_many_values_is_refused_before_it_is_decoded() -> None:
+    """A byte may become seventy in memory: values are counted without making them; text in any script is one."""
+    plain = msgspec.msgpack.encode([[], {}, None, 1, -1, 300, 2**40, 1.5, "ж" * 40, "long" * 100, b"x" * 70_000])
+    assert more_than(11, plain) and not more_than(12, plain)
+    with pytest.raises(codec.WireError, match="more than 4,000,000 values"):
+        codec.decode(b"\xdd\x00\x50\x00\x00" + b"\x90" * 0x500000)
+    text = Answer(id="a", output={"x": "ж" * 3_000_000})
+    (read,) = codec.decode(codec.encode([Envelope(to="d", sender="h", body=text)]))
+    assert read.body == text
 
 
 def test_too_large_a_batch_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ CHANGES: dict[str, Any] = {
     "output_schema": {"type": "array"}, "examples": (Example({"text": "hi"}, {"label": "a"}),),
     "labels": {"a": "x"}, "none_label": "a", "patterns": {"f": ("x",)}, "checks": ("in_message",),
     "templates": Templates("by", {}, "text"), "max_tokens": 9, "tools_sha256": "cd",
+    "effects": "write", "idempotent": True, "equals": {"total": "a + b"}, "requires": ("a > 0",), "samples": 3,
 }  # fmt: skip
 
 
