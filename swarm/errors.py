@@ -17,10 +17,11 @@ SwarmError
 ├── CalibrationError    the file of what labels have taught cannot be read, written or used
 ├── StoreError          the store cannot be read or written
 │   └── KeyConflict         an idempotency key came again with other content
+├── Overloaded          too many callers wait; it says when to come back
 └── LaunchError         the hosts could not be started
 
-Two more stand beside what raises them: `HostLost` (swarm.bus.base) and `MissingInput` (swarm.plan); `WireError`
-(protocols.codec) is a `ValueError`, as protocols know nothing of this package.
+Three more stand beside what raises them: `HostLost` (swarm.bus.base), `MissingInput` (swarm.plan) and `RecordExists`
+(swarm.state.records); `WireError` (protocols.codec) is a `ValueError`, as protocols know nothing of this package.
 
 Errors cross process boundaries, so they survive pickling: every argument goes to `super().__init__`.
 A failed attempt or a refused hold is no error but a value (`protocols.answers.Failed`).
@@ -91,12 +92,18 @@ class EngineClosed(EngineError):
 
 
 class RemoteError(SwarmError):
-    """A remote tier failed. `unknown` is true when it may have been billed all the same."""
+    """A remote tier failed. `unknown` is true when it may have been billed all the same.
 
-    def __init__(self, message: str, retryable: bool = False, unknown: bool = False) -> None:
-        super().__init__(message, retryable, unknown)
+    `retry_ms`: the pause that it asks for before it is asked again.
+    """
+
+    def __init__(
+        self, message: str, retryable: bool = False, unknown: bool = False, retry_ms: int | None = None
+    ) -> None:
+        super().__init__(message, retryable, unknown, retry_ms)
         self.retryable = retryable
         self.unknown = unknown
+        self.retry_ms = retry_ms
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -112,6 +119,17 @@ class StoreError(SwarmError):
 
 class KeyConflict(StoreError):
     """This key stood for something else before. Nothing was booked; a new attempt needs a new key."""
+
+
+class Overloaded(SwarmError):
+    """Too many tasks wait already, so this one was not taken: come back in `retry_s` seconds."""
+
+    def __init__(self, message: str, retry_s: float) -> None:
+        super().__init__(message, retry_s)
+        self.retry_s = retry_s
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class LaunchError(SwarmError):

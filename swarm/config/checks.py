@@ -13,7 +13,20 @@ from swarm.config.values import BUILT_IN_TIERS, PERSON
 from swarm.errors import quote
 
 OVERRIDES = ("description", "examples", "instructions", "labels", "max_tokens")
-FROM_PACK = {"kind", "input", "none_label", "patterns", "checks", "templates", "output_schema", "tools"}
+FROM_PACK = {
+    "kind",
+    "input",
+    "none_label",
+    "patterns",
+    "checks",
+    "equals",
+    "requires",
+    "templates",
+    "output_schema",
+    "tools",
+    "effects",
+    "idempotent",
+}
 
 
 @dataclass(frozen=True, slots=True)

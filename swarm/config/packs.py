@@ -7,19 +7,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from protocols.packs import Kind, Pack
+from swarm.config.pack_rules import check_rules
 from swarm.config.problems import Finding, KeyPath, did_you_mean
 from swarm.config.schemas import Validator, properties, schema_problem
 from swarm.config.values import IDENTIFIER
 from swarm.errors import quote
 
-CHECKS = ("in_message",)
+IDEMPOTENCY_KEY = "idempotency_key"  # the keyword under which a tool gets it
+MEMORY = "memory"  # the input under which a step's notes come, beside the pack's own
 _ONLY_FOR: dict[str, Kind] = {
     "labels": "classify",
     "none_label": "classify",
     "patterns": "extract",
-    "checks": "extract",
     "templates": "generate",
     "tools": "tool",
+    "idempotent": "tool",
+    "requires": "tool",
 }
 _NEEDED: dict[Kind, tuple[str, ...]] = {
     "classify": ("labels",),
@@ -29,6 +32,7 @@ _NEEDED: dict[Kind, tuple[str, ...]] = {
 }
 _PLACE = re.compile(r"\{\{|\}\}|\{[A-Za-z_][A-Za-z0-9_-]*(\|[^{}]*)?\}")
 _MOST_EXAMPLES_REPORTED = 10
+_STEPS_PER_EXAMPLE = 500  # keywords of the output schema to be looked at, on average
 
 
 def default_schema(kind: Kind, labels: dict[str, str]) -> dict[str, Any]:
@@ -54,13 +58,12 @@ def check_pack(pack: Pack) -> Iterator[Finding]:
     yield from _labels(pack)
     yield from _patterns(pack)
     yield from _templates(pack)
-    for i, check in enumerate(pack.checks):
-        if check not in CHECKS:
-            yield Finding(("checks", i), f"no check {quote(check)}{did_you_mean(check, CHECKS)}")
+    yield from _effects(pack)
     problem = schema_problem(pack.output_schema)
     if problem:
         yield Finding(("output_schema",), problem)
     else:
+        yield from check_rules(pack)
         yield from _examples(pack)
 
 
@@ -126,8 +129,18 @@ def _templates(pack: Pack) -> Iterator[Finding]:
             yield Finding(path, "has a brace that is no place; write {name} or {name|fallback}, and {{ for a brace")
 
 
+def _effects(pack: Pack) -> Iterator[Finding]:
+    if pack.effects == "write" and pack.kind != "tool":
+        yield Finding(("effects",), f"is for kind tool, and this is of kind {pack.kind}; delete it", on_key=True)
+    if pack.idempotent and pack.effects == "read" and pack.kind == "tool":
+        yield Finding(("idempotent",), "says something of a write; add effects: write, or delete it", on_key=True)
+    if IDEMPOTENCY_KEY in pack.input and pack.kind == "tool":
+        text = f"{quote(IDEMPOTENCY_KEY)} is given to a tool that writes; choose another name for the input"
+        yield Finding(("input", pack.input.index(IDEMPOTENCY_KEY)), text)
+
+
 def _examples(pack: Pack) -> Iterator[Finding]:
-    validator = Validator(pack.output_schema)
+    validator = Validator(pack.output_schema, each=_STEPS_PER_EXAMPLE)
     reported = 0
     for i, example in enumerate(pack.examples):
         if reported == _MOST_EXAMPLES_REPORTED:

@@ -14,6 +14,7 @@ from swarm.errors import SwarmFileError, quote
 KeyPath = tuple[str | int, ...]
 
 MOST_PROBLEMS = 100  # lines in one error; more help nobody
+MOST_CHARACTERS = 800  # of what is said about one; names in a hostile file may be long
 MOST_COMPARED = 200  # names looked at for a suggestion, so that a hostile file cannot make this slow
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _ALSO_CALLED = {
@@ -60,7 +61,10 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {show_path(self.path)}: {self.text}" if self.path else f"{place}: {self.text}"
+        text = _cut(self.text, MOST_CHARACTERS)
+        return (
+            f"{place}: {_cut(show_path(self.path), MOST_CHARACTERS // 2)}: {text}" if self.path else f"{place}: {text}"
+        )
 
 
 def error(problems: Iterable[Problem]) -> SwarmFileError:
@@ -70,6 +74,10 @@ def error(problems: Iterable[Problem]) -> SwarmFileError:
     if len(ordered) > MOST_PROBLEMS:
         lines.append(f"{ordered[0].file}: and {len(ordered) - MOST_PROBLEMS} more problems")
     return SwarmFileError(tuple(lines))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

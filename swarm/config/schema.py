@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from protocols.packs import Kind
+from protocols.packs import Effects, Kind
 from swarm.config.problems import did_you_mean
 from swarm.config.values import (
     Bytes,
@@ -18,11 +18,13 @@ from swarm.config.values import (
     Layers,
     OpenShare,
     RelativePath,
+    Samples,
     Seconds,
     Several,
     Share,
     SpecialistName,
     StepName,
+    StorePlace,
     Text,
     TierName,
     Tokens,
@@ -75,6 +77,8 @@ def _by_shape(value: Any) -> str:
             return "<text>"
         case {"model": _} | {"base_url": _}:
             return "<remote>"
+        case {"replay": _}:
+            return "<replay>"
         case list():
             return "<list>"
         case _:
@@ -82,7 +86,7 @@ def _by_shape(value: Any) -> str:
 
 
 _BY_SHAPE = Discriminator(_by_shape)
-SHAPES = ("<text>", "<remote>", "<list>", "<mapping>")
+SHAPES = ("<text>", "<remote>", "<replay>", "<list>", "<mapping>")
 
 
 class LocalModel(Part):
@@ -110,8 +114,22 @@ class RemoteModel(Part):
     timeout: Seconds = 60.0
 
 
+class RecordedModel(Part):
+    """Answers from a file beside the swarm; nobody is asked. `as`: the kind of tier that it stands for.
+
+    `timed`: each answer takes the time that it took when it was recorded.
+    """
+
+    replay: RelativePath
+    stands_for: Literal["head", "small", "remote"] = Field("remote", alias="as")
+    timed: bool = False
+
+
 Model = Annotated[
-    Annotated[Text, Tag("<text>")] | Annotated[LocalModel, Tag("<mapping>")] | Annotated[RemoteModel, Tag("<remote>")],
+    Annotated[Text, Tag("<text>")]
+    | Annotated[LocalModel, Tag("<mapping>")]
+    | Annotated[RemoteModel, Tag("<remote>")]
+    | Annotated[RecordedModel, Tag("<replay>")],
     _BY_SHAPE,
 ]
 
@@ -162,8 +180,12 @@ class PackParts(Part):
     none_label: Text | None = None
     patterns: dict[str, Several[Text]] | None = None
     checks: Several[Text] | None = None
+    equals: dict[str, Text] | None = None
+    requires: Several[Text] | None = None
     templates: TemplatesPart | None = None
     max_tokens: Count | None = None
+    effects: Effects | None = None
+    idempotent: bool | None = None
 
 
 class PackFile(PackParts):
@@ -186,6 +208,40 @@ class Specialist(PackParts):
     tiers: Several[Text] | None = None
     model: Text | None = None
     adapter: Adapters | None = None
+    samples: Samples | None = None
+
+
+class Semantic(Part):
+    """`error`: most of the requests that may be answered wrongly by reuse, with probability `confidence`."""
+
+    error: OpenShare = 0.02
+    confidence: OpenShare = 0.95
+
+
+class CachePart(Part):
+    """Answers that are used again: to the same input, and with `semantic` to one like it. `ttl` in seconds."""
+
+    semantic: Semantic | None = None
+    ttl: Seconds | None = None
+
+
+OffOrExact = Literal["off", "exact"]
+Cache = Annotated[
+    Annotated[OffOrExact, Tag("<text>")] | Annotated[CachePart, Tag("<mapping>")], Discriminator(_by_type)
+]
+
+
+class MemoryPart(Part):
+    """Notes under a key, of all tasks of this swarm: `tokens` of them are recalled, and what was answered is noted.
+
+    `summarise`: the specialist that makes one note of the oldest when they have become too many.
+    """
+
+    key: Text
+    tokens: Tokens = 400
+    read: bool = True
+    write: bool = True
+    summarise: Text | None = None
 
 
 class Step(Part):
@@ -194,6 +250,8 @@ class Step(Part):
     specialist: Text
     input: dict[str, Any] = {}
     accept_at: Share | None = None
+    cache: Cache | None = None
+    memory: MemoryPart | None = None
 
 
 class Target(Part):
@@ -279,7 +337,7 @@ class Runtime(Part):
     memory: Bytes | None = None
     max_in_flight: Count = 32
     mailbox: Count = 256
-    store: RelativePath | None = None
+    store: StorePlace | None = None
     person_file: RelativePath | None = None
     address: Text | None = None
 
@@ -294,5 +352,6 @@ class SwarmSpec(Part):
     specialists: dict[SpecialistName, Specialist] = Field(json_schema_extra={"minProperties": 1})
     steps: dict[StepName, Step] = Field(json_schema_extra={"minProperties": 1})
     escalation: Escalation = Escalation()
+    cache: OffOrExact = "exact"
     budget: Budget = Budget()
     runtime: Runtime = Runtime()

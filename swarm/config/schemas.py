@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from swarm.config import bounded
 from swarm.config.problems import did_you_mean
 from swarm.errors import quote
 
 Schema = dict[str, Any]
+MOST_STEPS = 20_000  # keywords looked at, in the check of one value
+_MOST_STEPS_OF_SCHEMA = 200_000  # in the check of a schema itself, which takes some twenty for each part
 _MOST_HOPS = 16  # of $ref to $ref
+_MOST_PARTS = 64  # of a path that are looked at
 _CIRCLE: Schema = {}  # where a chain of $ref that does not end leads
 
 
 class Validator:
-    """A compiled schema. Never fetches a `$ref` from anywhere."""
+    """A compiled schema. Never fetches a `$ref` from anywhere.
 
-    def __init__(self, schema: Schema) -> None:
-        from jsonschema import Draft202012Validator
+    A check that takes more than `MOST_STEPS` is given up. With `each`, that is for all checks together, and so many
+    more for each: for the examples of a file, which may be many.
+    """
+
+    def __init__(self, schema: Schema, each: int | None = None) -> None:
         from referencing import Registry
 
-        self._validator = Draft202012Validator(schema, registry=Registry())
+        self._validator = bounded.checker()(schema, registry=Registry())
+        self._each = each
+        self._steps = MOST_STEPS
 
     def problem(self, value: Any) -> str | None:
         """What keeps `value` from satisfying the schema, in one line; `None` if nothing does."""
         from referencing.exceptions import Unresolvable
 
+        left = 0
         try:
-            error = next(iter(self._validator.iter_errors(value)), None)
+            error, left = bounded.within(self._steps, lambda: next(iter(self._validator.iter_errors(value)), None))
+        except bounded.TooMuch:
+            return f"the output schema takes more than {self._steps:,} steps to check; make it simpler"
         except (RecursionError, Unresolvable):
             return "the output schema refers to itself without end, or to nothing"
+        finally:
+            if self._each is not None:
+                self._steps = min(MOST_STEPS, left + self._each)
         if error is None:
             return None
         where = ".".join(str(part) for part in error.absolute_path)
@@ -40,17 +56,17 @@ class Validator:
 
 def schema_problem(schema: Schema) -> str | None:
     """What is wrong with an output schema: no JSON Schema, not of an object, or a `$ref` that leads out of it."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
+    meta = bounded.checker()(bounded.checker().META_SCHEMA)
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as e:
-        where = ".".join(str(part) for part in e.absolute_path)
-        shown = " ".join(e.message.split())[:160]
-        return f"is no JSON Schema (draft 2020-12): {where + ': ' if where else ''}{shown}"
+        error, _ = bounded.within(_MOST_STEPS_OF_SCHEMA, lambda: next(iter(meta.iter_errors(schema)), None))
+    except bounded.TooMuch:
+        return f"takes more than {_MOST_STEPS_OF_SCHEMA:,} steps to check; make it simpler"
     except RecursionError:
         return "is nested too deep to be used"
+    if error is not None:
+        where = ".".join(str(part) for part in error.absolute_path)
+        shown = " ".join(error.message.split())[:160]
+        return f"is no JSON Schema (draft 2020-12): {where + ': ' if where else ''}{shown}"
     for ref in _refs(schema):
         if not ref.startswith("#") or not _has(schema, ref):
             return f"$ref {quote(ref)} leads to nothing; refer to '#/$defs/…' of the same schema"
@@ -70,8 +86,8 @@ def properties(schema: Schema) -> Schema:
 def path_problem(schema: Schema, path: tuple[str, ...]) -> str | None:
     """Why an output of this schema can have no value at `path`; `None` if it can."""
     here = [schema]
-    for i, part in enumerate(path):
-        choices = [choice for node in here for choice in _choices(schema, node)]
+    for i, part in enumerate(path[:_MOST_PARTS]):
+        choices = list(_choices(schema, here))
         open_ended = any(_is_open(choice) for choice in choices)
         fields = {name: field for choice in choices for name, field in _fields(choice).items()}
         if part not in fields:
@@ -85,15 +101,22 @@ def path_problem(schema: Schema, path: tuple[str, ...]) -> str | None:
     return None
 
 
-def _choices(root: Schema, node: Schema, hops: int = 0) -> Iterator[Schema]:
-    node = _follow(root, node)
-    yield node
-    if hops >= _MOST_HOPS:
-        return
-    for key in ("anyOf", "oneOf", "allOf"):
-        for choice in node.get(key, ()):
-            if isinstance(choice, dict):
-                yield from _choices(root, choice, hops + 1)
+def _choices(root: Schema, nodes: Iterable[Schema]) -> Iterator[Schema]:
+    """`nodes` and all that they may stand for instead, each once: they may refer to one another."""
+    seen: set[int] = set()
+    waiting = deque(nodes)
+    while waiting:
+        node = _follow(root, waiting.popleft())
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        for key in ("anyOf", "oneOf", "allOf"):
+            waiting += [choice for choice in _listed(node.get(key)) if isinstance(choice, dict)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _is_open(node: Schema) -> bool:

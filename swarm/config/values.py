@@ -18,6 +18,7 @@ from swarm.config.problems import show
 from swarm.errors import quote
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_PASSWORD = re.compile(r"//[^/?@]*:[^/?]*@|[?&]password=", re.IGNORECASE)  # in a server's address
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _MEMORY = re.compile(r"([0-9]{1,9})(MiB|GiB)")
 _TIMES = {"ms": 0.001, "s": 1, "sec": 1, "seconds": 1, "m": 60, "min": 60, "minutes": 60, "h": 3600, "hours": 3600}
@@ -143,6 +144,17 @@ def _relative_path(value: Any) -> str:
     return text
 
 
+def _store(value: Any) -> str | EnvRef:
+    """A file, a PostgreSQL address, or the environment variable that holds either."""
+    if isinstance(value, str) and (found := _ENV.fullmatch(value)):
+        return EnvRef(found[1])
+    if not isinstance(value, str) or not value.startswith(("postgresql://", "postgres://")):
+        return _relative_path(value)
+    if _PASSWORD.search(value):
+        raise wrong("must not hold a password; put the whole address in the environment and write store: ${env:NAME}")
+    return value
+
+
 def _identifier(what: str, reserved: tuple[str, ...], why: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
@@ -174,6 +186,7 @@ Env = Annotated[EnvRef, PlainValidator(_env_ref), WithJsonSchema({"type": "strin
 Url = Annotated[str, PlainValidator(_url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
 Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 RelativePath = Annotated[str, PlainValidator(_relative_path), WithJsonSchema({"type": "string", "minLength": 1})]
+StorePlace = Annotated[str | EnvRef, PlainValidator(_store), WithJsonSchema({"type": "string", "minLength": 1})]
 
 _name_of_tier, _schema_of_tier = _name("tier", BUILT_IN_TIERS, "'code' and 'person' are built in")
 _name_of_step, _schema_of_step = _name("step", RESERVED_STEPS, "it means the task's input or the environment")
@@ -184,10 +197,12 @@ SpecialistName = Annotated[str, _name_of_specialist, _schema_of_name]
 
 _tokens, _tokens_schema = _whole_number(1, 10**12)
 _count, _count_schema = _whole_number(1, 1_000_000)
+_samples, _samples_schema = _whole_number(2, 16)
 _context, _context_schema = _whole_number(64, 1_048_576)
 _layers, _layers_schema = _whole_number(0, 1_000)
 Tokens = Annotated[int, _tokens, _tokens_schema]
 Count = Annotated[int, _count, _count_schema]
+Samples = Annotated[int, _samples, _samples_schema]
 ContextTokens = Annotated[int, _context, _context_schema]
 Layers = Annotated[int, _layers, _layers_schema]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx2
 
 CONNECT_S = 5.0  # longest wait for a connection: a server that does not take one has billed nothing
+_PIECE_BYTES = 64  # that a piece of an answer counts as at least: a million tiny ones are large too
 
 
 class Unreadable(httpx2.RequestError):
@@ -39,6 +43,36 @@ def unsent(error: BaseException | None) -> bool:
     return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError)
 
 
+def asked_to_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that a refusal asks to wait, or None where it names none that can be understood.
+
+    From `retry-after-ms` (OpenAI, Azure), else `retry-after` as seconds or as a date (RFC 9110, section 10.2.3). A date
+    is set against the server's own `date` where it sends one, as its clock may differ from ours, which says `now`.
+    """
+    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+        return ms / 1000
+    if (seconds := _number(headers.get("retry-after"))) is not None:
+        return seconds
+    until = _date(headers.get("retry-after"))
+    return None if until is None else max(0.0, (until - (_date(headers.get("date")) or now)).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
 class _Bounded(httpx2.AsyncByteStream):
     """A stream that ends with `Unreadable` after `most` bytes."""
 
@@ -49,7 +83,7 @@ class _Bounded(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         n_bytes = 0
         async for chunk in self._stream:
-            n_bytes += len(chunk)
+            n_bytes += max(len(chunk), _PIECE_BYTES)
             if n_bytes > self._most:
                 raise Unreadable(f"the answer is larger than {self._most:,} bytes")
             yield chunk

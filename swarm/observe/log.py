@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-_SECRET_NAME = re.compile(
-    r"((api|access|private|secret)[_-]?key|token|secret|passw(or)?d|credentials?|authorization)$", re.IGNORECASE
-)
-_SECRET_VALUE = re.compile(r"\b(sk-[A-Za-z0-9_-]{8,}|Bearer\s+\S+)")
-HIDDEN = "[redacted]"
+from swarm.observe import secrets
+from swarm.observe.secrets import HIDDEN
+
 LEVELS = ("debug", "info", "warning", "error")
+_DEEPEST = 8  # levels of a field that are looked through one by one
 
 
 def configure(*, json: bool = False, level: str = "warning") -> None:
@@ -49,32 +46,38 @@ def configure_if_nobody_has() -> None:
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hide what is named like a secret, looks like one, or is the value of an environment variable named like one."""
-    known = [v for k, v in os.environ.items() if _SECRET_NAME.search(k) and len(v) >= 8]
-    return {k: _hidden(k, v, known) for k, v in event.items()}
+    """Hide what is named like a secret, looks like one, or is held as one by the environment (`observe.secrets`)."""
+    held = secrets.known()
+    return {k: _hidden(k, v, held) for k, v in event.items()}
 
 
-def _hidden(name: Any, value: Any, known: list[str]) -> Any:
+def _hidden(name: Any, value: Any, held: list[str], depth: int = 0) -> Any:
     match value:
         case None:
             return None
-        case _ if isinstance(name, str) and _SECRET_NAME.search(name):
+        case _ if isinstance(name, str) and secrets.NAME.search(name):
             return HIDDEN
         case bool() | int() | float():
             return value
         case str():
-            return _cleaned(value, known)
-        case dict():
-            return {k: _hidden(k, v, known) for k, v in value.items()}
-        case list() | tuple():
-            return [_hidden(None, v, known) for v in value]
+            return secrets.cleaned(value, held)
+        case dict() if depth < _DEEPEST:
+            return {_name(k, held): _hidden(k, v, held, depth + 1) for k, v in value.items()}
+        case list() | tuple() if depth < _DEEPEST:
+            return [_hidden(None, v, held, depth + 1) for v in value]
         case _:
-            shown = repr(value)
-            cleaned = _cleaned(shown, known)
-            return cleaned if cleaned != shown else value
+            return _shown(value, held)
 
 
-def _cleaned(text: str, known: list[str]) -> str:
-    for secret in known:
-        text = text.replace(secret, HIDDEN)
-    return _SECRET_VALUE.sub(HIDDEN, text)
+def _name(key: Any, held: list[str]) -> Any:
+    return secrets.cleaned(key, held) if isinstance(key, str) else key
+
+
+def _shown(value: Any, held: list[str]) -> Any:
+    """`value` where its `repr` holds no secret, else that text without it. A log line fails for no value."""
+    try:
+        shown = repr(value)
+    except Exception as e:
+        return f"<{type(value).__name__}, whose repr raises {type(e).__name__}>"
+    cleaned = secrets.cleaned(shown, held)
+    return cleaned if cleaned != shown or isinstance(value, dict | list | tuple) else value

@@ -23,7 +23,9 @@ class TierLine(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
     asked: int = 0
     accepted: int = 0
+    recalled: int = 0  # known from before: nothing was asked
     escalated: int = 0
+    overruled: int = 0  # an earlier answer was kept instead
     degraded: int = 0
     failed: int = 0
     cancelled: int = 0
@@ -66,6 +68,14 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True):
     micro_usd: int | None
 
 
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers that were known from before had cost when they were first found. `answers`: how many there were."""
+
+    answers: int
+    micro_usd: int
+    tokens: int
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """The bill of a run. Money in micro-dollars, time in milliseconds."""
 
@@ -83,6 +93,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     dearest: tuple[Dear, ...]
     missed: tuple[Missed, ...]
     baseline: Baseline | None
+    saved: Saved | None = None
     ms: int | None  # from start to end; None while it runs
 
     def __str__(self) -> str:
@@ -116,8 +127,16 @@ def build(run: RunRecord, attempts: Iterable[Attempt], results: Iterable[Result]
         dearest=tuple(Dear(task=r.task, status=r.status, cost=r.cost, ms=r.ms) for r in dearest),
         missed=tuple(_missed(run.about.get("unavailable", {}), attempts, baseline)),
         baseline=baseline,
+        saved=_saved(attempts),
         ms=round(1000 * (run.finished - run.started)) if run.finished is not None else None,
     )
+
+
+def _saved(attempts: list[Attempt]) -> Saved | None:
+    known = [a.saved for a in attempts if a.outcome == "recalled"]
+    if not known:
+        return None
+    return Saved(answers=len(known), micro_usd=sum(s.micro_usd for s in known), tokens=sum(s.tokens for s in known))
 
 
 def _lines(attempts: list[Attempt]) -> Iterable[TierLine]:
@@ -126,13 +145,15 @@ def _lines(attempts: list[Attempt]) -> Iterable[TierLine]:
         groups[attempt.step, attempt.tier].append(attempt)
     for (step, tier), group in groups.items():
         outcomes = Counter(a.outcome for a in group)
-        never = outcomes["unavailable"] + outcomes["refused"]
+        never = outcomes["unavailable"] + outcomes["refused"] + outcomes["recalled"]
         yield TierLine(
             step=step,
             tier=tier,
             asked=len(group) - never,
             accepted=outcomes["accepted"],
+            recalled=outcomes["recalled"],
             escalated=outcomes["escalated"],
+            overruled=outcomes["overruled"],
             degraded=outcomes["degraded"],
             failed=outcomes["failed"],
             cancelled=outcomes["cancelled"],

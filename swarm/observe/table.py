@@ -35,6 +35,8 @@ def _tiers(receipt: Receipt) -> Table:
     last = None
     for line in receipt.tiers:
         other = [
+            (line.recalled, "recalled"),
+            (line.overruled, "overruled"),
             (line.degraded, "degraded"),
             (line.failed, "failed"),
             (line.cancelled, "cancelled"),
@@ -66,6 +68,9 @@ def _summary(receipt: Receipt) -> Table:
     table.add_row("tasks", f"{total:,}: {outcomes}" if total else "none")
     table.add_row("hosts", ", ".join(f"{host} {n:,} answers" for host, n in receipt.hosts.items()) or "none")
     table.add_row("spent", f"{dollars(receipt.spent.micro_usd)} and {receipt.spent.tokens:,} tokens{_left(receipt)}")
+    if (saved := receipt.saved) is not None:
+        cost = f"{dollars(saved.micro_usd)} and {saved.tokens:,} tokens"
+        table.add_row("saved", f"{cost}, by {saved.answers:,} answers known from before")
     if (over := receipt.overrun) != Amount():
         table.add_row("overrun", f"{dollars(over.micro_usd)} and {over.tokens:,} tokens of that are more than was held")
     if receipt.per_accomplished_micro_usd is not None:

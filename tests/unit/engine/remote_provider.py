@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class Seen:
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def format(self) -> str:
@@ -189,3 +191,52 @@ def floods(total: int, status: int = 200, chunked: bool = True) -> Act:
             handler.wfile.write(b"0\r\n\r\n")
 
     return act
+
+
+def drips(of: str, every_s: float = 0.02) -> Act:
+    """A byte now and then, for ever: of the `body`, of the `head`, or `informed`, as one more interim answer."""
+
+    def act(handler: Handler, _: Seen) -> None:
+        start = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        match of:
+            case "body":
+                handler.wfile.write(start + b"content-length: 1000000\r\n\r\n")
+            case "head":
+                handler.wfile.write(start + b"x-slow: ")
+        while not handler.server.provider.released.wait(every_s):
+            handler.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\n" if of == "informed" else b" ")
+        handler.close_connection = True
+
+    return act
+
+
+def heads(handler: Handler, _: Seen) -> None:
+    """One header after the other, for as long as they are taken."""
+    provider = handler.server.provider
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    handler.close_connection = True
+    lines = b"x-more: and more\r\n" * 1000
+    while provider.sent_bytes < 100_000_000:
+        handler.wfile.write(lines)
+        provider.sent_bytes += len(lines)
+
+
+def crumbles(total: int) -> Act:
+    """`total` bytes, each in a chunk of its own, as fast as they are taken."""
+
+    def act(handler: Handler, _: Seen) -> None:
+        provider = handler.server.provider
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        handler.close_connection = True
+        while provider.sent_bytes < total:
+            handler.wfile.write(b"1\r\n \r\n" * 1000)
+            provider.sent_bytes += 1000
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return act
+
+
+def bomb(n_bytes: int) -> bytes:
+    """A body of about `n_bytes` that is right and becomes as many small objects as can be."""
+    usage = b'{"prompt_tokens": 5, "completion_tokens": 1}'
+    return b'{"usage": %b, "choices": [%b[]]}' % (usage, b"[]," * (n_bytes // 3))
