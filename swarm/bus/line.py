@@ -1,9 +1,9 @@
-"""One host as the bus sees it: its link, what waits to be sent to it, and the sending."""
+"""One host as the bus sees it: its link, its state, what waits to be sent to it, and the sending."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,23 +12,18 @@ import msgspec
 from protocols.answers import Answer, Ask, Failed
 from protocols.control import Cancel, Overloaded
 from protocols.envelope import Envelope
-from protocols.ids import AttemptId, HostId
 from swarm.bus.base import HostLost, Link
+from swarm.bus.letters import HostState
 from swarm.bus.local import LocalLink
+from swarm.bus.outbox import Outbox
+from swarm.bus.pace import Kind, Pace
+from swarm.bus.pending import Pending
 
 BATCH = 64  # most messages in one call
-Serves = frozenset[tuple[str, str]]  # (specialist, tier) pairs that a host answers
-
-
-@dataclass(slots=True)
-class Pending:
-    """An ask on its way, until its reply is set."""
-
-    ask: Ask
-    reply: asyncio.Future[Answer | Failed]
-    due: float | None  # on the monotonic clock; what travels is the time left
-    host: HostId
-    deliveries: int = 0
+DEATHS, WITHIN_S = 3, 60.0  # a host that dies more often than that is not replaced at once
+ALONE_S = 30.0  # an ask that has not killed its host by then is not what does
+LEAST_RETRY_MS, MOST_RETRY_MS = 50, 60_000
+Serves = frozenset[Kind]  # the (specialist, tier) pairs that a host answers
 
 
 @dataclass(slots=True)
@@ -36,7 +31,8 @@ class Line:
     """`give_up(pending, failed)` is called for an ask that cannot be sent at all.
 
     An ask that has outlived all its hosts but one delivery may be what kills them. It is sent alone and waited for, so
-    that the others, which were only near it, do not share its end.
+    that the others, which were only near it, do not share its end. `unanswered`: asks it has not answered, `waiting`
+    those of each kind, but for asks answered in this process. `slow_until`: it is spared until then.
     """
 
     link: Link
@@ -44,15 +40,52 @@ class Line:
     give_up: Callable[[Pending, Failed], None]
     clock: Callable[[], float]
     max_deliveries: int
+    state: HostState = "up"
+    slow_until: float = 0.0
     unanswered: int = 0
     answered: int = 0
+    waiting: Counter[Kind] = field(default_factory=Counter)
     deaths: list[float] = field(default_factory=list)
-    _outbox: deque[Pending | Cancel] = field(default_factory=deque)
-    _filled: asyncio.Event = field(default_factory=asyncio.Event)
+    paces: dict[Kind, Pace] = field(default_factory=dict)
+    outbox: Outbox = field(init=False)
 
-    def put(self, waiting: Pending) -> None:
-        self._outbox.append(waiting)
-        self._filled.set()
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self._is_suspect)
+
+    @property
+    def is_up(self) -> bool:
+        return self.state in ("up", "slow")
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it has died no more often of late than a host may."""
+        self.deaths = [t for t in self.deaths if self.clock() - t < WITHIN_S]
+        return len(self.deaths) <= DEATHS
+
+    def retry_ms(self, kind: Kind) -> int:
+        """About when half of what waits here now will have been answered."""
+        pace = self.paces.get(kind)
+        mean_s = pace.seconds / pace.answers if pace else 1.0
+        return min(MOST_RETRY_MS, max(LEAST_RETRY_MS, int(mean_s * 500)))
+
+    def take(self, pending: Pending) -> None:
+        """This host is to answer it."""
+        pending.host, pending.since = self.link.host, self.clock()
+        self.unanswered += 1
+        self.waiting[pending.kind] += 1
+        self.outbox.put(pending)
+
+    def let_go(self, pending: Pending) -> None:
+        """It is over, or another host's now."""
+        self.unanswered -= 1
+        self.waiting[pending.kind] -= 1
+
+    def took(self, pending: Pending) -> None:
+        """The host has answered."""
+        self.answered += 1
+        if (pace := self.paces.get(pending.kind)) is None:
+            pace = self.paces[pending.kind] = Pace()
+        pace.took(self.clock() - pending.since)
 
     async def answered_here(self, ask: Ask) -> Answer | Failed | None:
         """The answer of a host that may be asked without a message; `None` where it may not, or has no room now."""
@@ -69,44 +102,21 @@ class Line:
         self.answered += 1
         return reply
 
-    def cancel(self, id: AttemptId) -> None:
-        """Goes before the asks that wait for room, as it makes some."""
-        self._outbox.appendleft(Cancel(id=id))
-        self._filled.set()
-
-    def clear(self) -> None:
-        self._outbox.clear()
-
     async def send(self) -> None:
         """Send what waits, for ever. Raises `HostLost`, and whatever else the link raises for all that it is given."""
         while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._outbox:
-                batch = self._next_batch()
-                for item in batch:
-                    if isinstance(item, Pending):
-                        item.deliveries += 1
-                if refused := await self._deliver(batch):
-                    await self._put_back(batch, {r.id: r for r in refused})
-                for item in batch:
-                    if isinstance(item, Pending) and item.deliveries == self.max_deliveries > 1:
-                        await asyncio.wait({item.reply})
+            batch = await self.outbox.next(BATCH)
+            asks = [item for item in batch if isinstance(item, Pending)]
+            for pending in asks:
+                pending.deliveries += 1
+            if refused := await self._deliver(batch):
+                self._put_back(asks, refused)
+            for pending in asks:
+                if pending.deliveries == self.max_deliveries > 1:
+                    await asyncio.wait({pending.reply}, timeout=ALONE_S)
 
-    def _next_batch(self) -> list[Pending | Cancel]:
-        """What is still wanted, in order; a suspect comes alone."""
-        batch: list[Pending | Cancel] = []
-        while self._outbox and len(batch) < BATCH:
-            item = self._outbox[0]
-            if isinstance(item, Pending) and not item.reply.done() and self._is_suspect(item):
-                return batch or [self._outbox.popleft()]
-            self._outbox.popleft()
-            if isinstance(item, Cancel) or not item.reply.done():
-                batch.append(item)
-        return batch
-
-    def _is_suspect(self, item: Pending) -> bool:
-        return 0 < item.deliveries == self.max_deliveries - 1
+    def _is_suspect(self, pending: Pending) -> bool:
+        return 0 < pending.deliveries == self.max_deliveries - 1
 
     async def _deliver(self, batch: list[Pending | Cancel]) -> list[Overloaded]:
         """All of `batch` in one call. One that cannot be sent at all is given up and holds up no other."""
@@ -132,9 +142,9 @@ class Line:
         ask = item.ask if left is None else msgspec.structs.replace(item.ask, left_ms=left)
         return Envelope(to=self.link.host, sender="dispatcher", body=ask, delivery=item.deliveries)
 
-    async def _put_back(self, batch: list[Pending | Cancel], refused: dict[AttemptId, Overloaded]) -> None:
-        again = [item for item in batch if isinstance(item, Pending) and item.ask.id in refused]
-        for pending in again:
+    def _put_back(self, asks: list[Pending], refusals: list[Overloaded]) -> None:
+        ids = {refusal.id for refusal in refusals}
+        refused = [pending for pending in asks if pending.ask.id in ids]
+        for pending in refused:
             pending.deliveries -= 1  # it was not taken, so it was not delivered
-        self._outbox.extendleft(reversed(again))
-        await asyncio.sleep(max(r.retry_ms for r in refused.values()) / 1000)
+        self.outbox.put_back(refused, max(refusal.retry_ms for refusal in refusals) / 1000)

@@ -1,4 +1,7 @@
-"""A link to a host in a Ray actor: batches of envelopes as one bytes argument per call."""
+"""A link to a host in a Ray actor: batches of envelopes as one bytes argument per call.
+
+Every call is a heartbeat: `collect` is always under way and comes back within a second or so, answers or not.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError, RayTaskError
 
 from protocols import codec
 from protocols.control import Health, Overloaded
 from protocols.envelope import Envelope
 from protocols.ids import HostId
 from swarm.bus.base import HostLost
+from swarm.bus.heartbeat import heard
 
 
 class RayLink:
@@ -41,7 +45,8 @@ class RayLink:
 
     async def _call(self, method: Any, *args: bytes) -> bytes:
         try:
-            reply: bytes = await method.remote(*args)
-        except RayActorError as e:
+            return await heard(self.host, method.remote(*args))
+        except RayTaskError:
+            raise  # the host lives, and says what is wrong
+        except RayError as e:
             raise HostLost(f"host {self.host!r} is gone: {str(e).splitlines()[0]}") from e
-        return reply

@@ -18,6 +18,7 @@ from protocols.envelope import Envelope
 from protocols.ids import AttemptId, HostId
 from protocols.packs import Pack
 from swarm.bus.base import HostLost
+from swarm.bus.pending import raised
 from swarm.bus.script import Answers, Dies, Fails, Hangs, Refuses, Says, Script
 
 REMEMBERED = 4096  # answers kept for an ask that is delivered again
@@ -159,7 +160,8 @@ class ScriptedHost:
             reply = Failed(id=ask.id, reason="error", detail=detail, host=self.host)
         else:
             reply = work.result()
-        self._answered[ask.id] = reply
+        if not raised(reply):
+            self._answered[ask.id] = reply
         if len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
         self._send(reply)

@@ -10,11 +10,10 @@ import asyncio
 import os
 import resource
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -24,23 +23,17 @@ from protocols.answers import Answer, Ask, Failed
 from protocols.control import Cancel, Health, HostSpec, Overloaded, Ready
 from protocols.envelope import Envelope
 from protocols.ids import AttemptId
-from swarm.errors import EngineClosed, EngineCrashed, OutOfTime, PromptTooLong, RemoteError, SchemaUnsupported
+from swarm.bus.pending import raised
+from swarm.observe.secrets import cleaned
+from swarm.runtime.replies import Parcel, failure, packed
 from swarm.runtime.workshop import Workshop
 
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 4096  # answers kept for an ask that is delivered again
-LARGEST_ANSWER = 1024 * 1024  # bytes on the wire
 COLLECTED = codec.MAX_BATCH_BYTES // 2  # most bytes of answers in one batch
-COLLECT_WAIT_S = 5.0  # how long `collect` waits before it returns nothing
-
-
-class Parcel(NamedTuple):
-    """An answer on its way out."""
-
-    reply: Answer | Failed
-    envelope: Envelope
-    n_bytes: int  # on the wire
+RESERVED = 4  # a share of one in so many places is kept from each kind of ask, for the others
+COLLECT_WAIT_S = 1.0  # how long `collect` waits before it returns nothing; its callers count silence
 
 
 @dataclass(slots=True)
@@ -60,7 +53,9 @@ class Host:
         self.spec = spec
         self._workshop = workshop
         self._node = node
+        self._kinds = sum(len(tiers) for tiers in spec.tiers.values())
         self._active: dict[AttemptId, _Work] = {}
+        self._busy: Counter[tuple[str, str]] = Counter()  # of what runs, by kind
         self._answered: OrderedDict[AttemptId, Parcel] = OrderedDict()
         self._outbox: deque[Parcel] = deque()
         self._collecting: asyncio.Future[None] | None = None
@@ -96,14 +91,16 @@ class Host:
 
         For callers in this process: it takes a place in the mailbox like any other, and costs no message.
         """
-        if len(self._active) >= self.spec.mailbox:
+        if self._is_full(ask):
             return Overloaded(id=ask.id, host=self.spec.host)
-        self._active[ask.id] = work = _Work(ask, time.monotonic())
+        work = self._begin(ask)
+        # `bound_contextvars` would copy the whole context each time, which costs three times as much
+        before = structlog.contextvars.bind_contextvars(task_id=ask.task, step=ask.step, tier=ask.tier)
         try:
-            with structlog.contextvars.bound_contextvars(task_id=ask.task, step=ask.step, tier=ask.tier):
-                reply = await self._answer(ask)
+            reply = await self._answer(ask)
         finally:
-            del self._active[ask.id]
+            structlog.contextvars.reset_contextvars(**before)
+            self._over(ask)
         return self._finished(work, reply).reply
 
     async def collect(self) -> list[Envelope]:
@@ -139,11 +136,25 @@ class Host:
         if (known := self._answered.get(ask.id)) is not None:
             self._send(known)
             return None
-        if len(self._active) >= self.spec.mailbox:
+        if self._is_full(ask):
             return Overloaded(id=ask.id, host=self.spec.host)
-        self._active[ask.id] = work = _Work(ask, time.monotonic())
+        work = self._begin(ask)
         work.task = asyncio.create_task(self._do(work))
         return None
+
+    def _is_full(self, ask: Ask) -> bool:
+        """Where several kinds are answered, none fills the mailbox alone: one that is slow stops no other."""
+        most = self.spec.mailbox
+        return len(self._active) >= most or (self._kinds > 1 and self._busy[_kind(ask)] >= most - most // RESERVED)
+
+    def _begin(self, ask: Ask) -> _Work:
+        self._active[ask.id] = work = _Work(ask, time.monotonic())
+        self._busy[_kind(ask)] += 1
+        return work
+
+    def _over(self, ask: Ask) -> None:
+        del self._active[ask.id]
+        self._busy[_kind(ask)] -= 1
 
     async def _do(self, work: _Work) -> None:
         work.begun, ask = True, work.ask
@@ -172,20 +183,23 @@ class Host:
             detail = f"no time left after {ask.left_ms} ms"
             return Failed(id=ask.id, reason="timeout", detail=detail, unknown=self._is_paid(ask))
         except Exception as e:
-            return _failure(ask, e, unknown=self._is_paid(ask))
+            return failure(ask, e, unknown=self._is_paid(ask))
 
     def _done(self, work: _Work, reply: Answer | Failed) -> None:
         """Send what came of an ask."""
-        del self._active[work.ask.id]
+        self._over(work.ask)
         parcel = self._finished(work, reply)
-        self._remember(work.ask.id, parcel)
+        if not raised(reply):
+            self._remember(work.ask.id, parcel)
         self._send(parcel)
 
     def _finished(self, work: _Work, reply: Answer | Failed) -> Parcel:
         """`reply` with what the host knows about it."""
         usage = msgspec.structs.replace(reply.usage, ms=int((time.monotonic() - work.started) * 1000))
+        if isinstance(reply, Failed) and reply.detail:  # it goes into journal, receipt and logs
+            reply = msgspec.structs.replace(reply, detail=cleaned(reply.detail))
         self._count += 1
-        return _packed(msgspec.structs.replace(reply, usage=usage, host=self.spec.host))
+        return packed(msgspec.structs.replace(reply, usage=usage, host=self.spec.host))
 
     def _is_paid(self, ask: Ask) -> bool:
         """Whether this tier may have been billed for work that nobody saw the end of."""
@@ -213,23 +227,13 @@ class Host:
             alarm.cancel()
 
 
+def _kind(ask: Ask) -> tuple[str, str]:
+    return ask.specialist, ask.tier
+
+
 def _stir(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
-
-
-def _packed(reply: Answer | Failed) -> Parcel:
-    """`reply`, or the failure of one that no wire can carry: output that is not JSON, or too much of it."""
-    envelope = Envelope(to="dispatcher", sender=reply.host, body=reply)
-    try:
-        size = len(codec.encode([envelope]))
-        if size <= LARGEST_ANSWER:
-            return Parcel(reply, envelope, size)
-        problem = f"it has {size:,} bytes, at most {LARGEST_ANSWER:,} are sent"
-    except codec.WireError as e:
-        problem = str(e)[:400]
-    detail = f"the answer cannot be sent: {problem}"
-    return _packed(Failed(id=reply.id, reason="invalid_output", detail=detail, usage=reply.usage, host=reply.host))
 
 
 def _resident_bytes() -> int:
@@ -239,24 +243,3 @@ def _resident_bytes() -> int:
     except (OSError, ValueError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return pages * resource.getpagesize()
-
-
-def _failure(ask: Ask, error: Exception, unknown: bool) -> Failed:
-    """An exception of a specialist or engine as the value that the dispatcher understands."""
-    match error:
-        case PromptTooLong():
-            return Failed(id=ask.id, reason="too_long", detail=str(error))
-        case SchemaUnsupported():
-            return Failed(id=ask.id, reason="invalid_output", detail=str(error))
-        case OutOfTime():
-            return Failed(id=ask.id, reason="timeout", detail=str(error))
-        case EngineClosed() | EngineCrashed():
-            return Failed(id=ask.id, reason="unavailable", detail=str(error), retryable=True)
-        case RemoteError():
-            return Failed(
-                id=ask.id, reason="unavailable", detail=str(error), retryable=error.retryable, unknown=error.unknown
-            )
-        case _:
-            log.exception("ask.raised", task_id=ask.task, step=ask.step, tier=ask.tier)
-            detail = f"{type(error).__name__}: {error}"[:500]
-            return Failed(id=ask.id, reason="error", detail=detail, unknown=unknown)

@@ -11,6 +11,7 @@ from swarm.bus.line import Serves
 from swarm.plan.plan import Plan, Tier
 
 LOCAL: HostId = "local"  # in the dispatcher's process: it has the keys, and waiting for a network needs no cores
+WAITING = 4  # times a host's mailbox: what may wait for it in the dispatcher's process
 
 
 def place(plan: Plan, unavailable: frozenset[str], *, together: bool) -> list[HostSpec]:
@@ -29,24 +30,29 @@ def place(plan: Plan, unavailable: frozenset[str], *, together: bool) -> list[Ho
     return [spec for spec in (*specs, local) if spec.tiers]
 
 
+def room(plan: Plan) -> int:
+    """The most asks that may wait for one host: never fewer than the tasks of this plan can have under way at once."""
+    return max(WAITING * plan.runtime.mailbox, plan.runtime.max_in_flight * len(plan.asked()))
+
+
 def serves(spec: HostSpec) -> Serves:
     """The (specialist, tier) pairs that a host answers."""
     return frozenset((name, tier) for name, tiers in spec.tiers.items() for tier in tiers)
 
 
 def _spec(plan: Plan, host: HostId, wanted: Callable[[Tier], bool], threads: int) -> HostSpec:
-    ladders = {step.specialist: step.ladder for step in plan.steps}
+    ladders = {step.specialist: step.ladder for step in plan.asked()}
     tiers = {name: tuple(t.name for t in ladder if wanted(t)) for name, ladder in ladders.items()}
     tiers = {name: here for name, here in tiers.items() if here}
     models = {t.name: t.model for ladder in ladders.values() for t in ladder if wanted(t) and t.model is not None}
     adapters = {
         f"{name}/{t.name}": t.adapter for name, ladder in ladders.items() for t in ladder if wanted(t) and t.adapter
     }
-    if any(model.kind == "small" for model in models.values()):
+    if any(model.kind == "small" and model.recording is None for model in models.values()):
         models |= {name: model for name, model in plan.models.items() if model.kind == "head"}  # to choose examples
     return HostSpec(
         host=host,
-        packs={step.specialist: step.pack for step in plan.steps if step.specialist in tiers},
+        packs={step.specialist: step.pack for step in plan.asked() if step.specialist in tiers},
         tiers=tiers,
         models=models,
         threads=threads,
