@@ -178,7 +178,11 @@ def parts(spec: PackParts) -> dict[str, Any]:
         "none_label": spec.none_label,
         "patterns": spec.patterns,
         "checks": spec.checks,
+        "equals": spec.equals,
+        "requires": spec.requires,
         "max_tokens": spec.max_tokens,
+        "effects": spec.effects,
+        "idempotent": spec.idempotent,
         "templates": msgspec.convert(spec.templates.model_dump(), Templates) if spec.templates else None,
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -21,9 +21,11 @@ from swarm.config.schema import Escalation, LimitPart, Specialist, Step
 from swarm.errors import SchemaUnsupported, quote
 from swarm.plan import inputs, models
 from swarm.plan.adapters import AdapterReader
-from swarm.plan.ladder import CAN_USE, why_not
+from swarm.plan.caching import caching
+from swarm.plan.ladder import CAN_USE, samples_problem, why_not
 from swarm.plan.order import in_order
-from swarm.plan.plan import Aim, Binding, Plan, PlannedStep, Tier
+from swarm.plan.plan import Aim, Binding, Plan, PlannedStep, Remembering, Tier, with_summarisers
+from swarm.plan.remembering import remembering
 from swarm.plan.specialists import PackMaker
 
 CheckSchema = Callable[[dict[str, Any]], None]
@@ -50,7 +52,7 @@ def build(
     if builder.problems:
         raise error(builder.problems)
     spec = file.spec
-    used = {tier.name: tier.model for step in steps for tier in step.ladder if tier.model}
+    used = {tier.name: tier.model for step in with_summarisers(steps) for tier in step.ladder if tier.model}
     used |= {tier.name: tier.model for tier in builder.embedders() if tier.model}
     return Plan(
         name=spec.name,
@@ -93,7 +95,7 @@ class _Builder:
 
     def embedders(self) -> list[Tier]:
         """The embedding models; a small tier chooses its examples with them, whether or not a ladder names one."""
-        return [tier for tier in self._tiers.values() if tier.kind == "head"]
+        return [tier for tier in self._tiers.values() if tier.kind == "head" and not tier.recorded]
 
     def embedder_names(self) -> list[str]:
         return [tier.model.name for tier in self.embedders() if tier.model]
@@ -111,10 +113,14 @@ class _Builder:
             bound, problems = inputs.bind(self._file, name, step, packs)
             self.problems += problems
             if name in packs and ladders.get(step.specialist):
-                planned.append(self._step(name, step, packs[name], ladders[step.specialist], bound))
+                made = self._step(name, step, packs[name], ladders[step.specialist], bound)
+                planned.append(self._remembering(made, step, bound, ladders))
         return tuple(planned) if self.problems else in_order(planned)
 
     def _step(self, name: str, step: Step, pack: Pack, ladder: tuple[Tier, ...], bound: inputs.Bound) -> PlannedStep:
+        cache, problems = caching(self._file, name, step, pack, embedder=bool(self.embedders()) or not self._all_models)
+        self.problems += problems
+        samples = self._file.spec.specialists[step.specialist].samples or 1
         return PlannedStep(
             name=name,
             specialist=step.specialist,
@@ -125,8 +131,20 @@ class _Builder:
             accept_at=self._file.spec.escalation.accept_at if step.accept_at is None else step.accept_at,
             answers_hash=_digest(
                 [pack.content_hash(), [_identity(t) for t in ladder], _bindings(bound.inputs), self.embedder_names()]
+                + ([samples] if samples > 1 else [])
             ),
+            samples=samples,
+            cache=cache,
         )
+
+    def _remembering(
+        self, made: PlannedStep, step: Step, bound: inputs.Bound, ladders: Mapping[str, tuple[Tier, ...]]
+    ) -> PlannedStep:
+        memory, problems = remembering(self._file, made.name, step, bound, made.cache, self._packs, ladders)
+        self.problems += problems
+        if memory is None or not memory.read:
+            return replace(made, memory=memory)
+        return replace(made, memory=memory, answers_hash=_digest([made.answers_hash, "memory", memory.tokens]))
 
     def _ladder(self, name: str, specialist: Specialist) -> tuple[Tier, ...]:
         pack = self._packs.get(name)
@@ -142,12 +160,15 @@ class _Builder:
         known = [(i, self._tiers[tier]) for i, tier in enumerate(named) if tier in self._tiers]
         whole = len(known) == len(named)
         self.problems += self._misfits(name, specialist, pack, known, all_known=whole)
+        wrong = samples_problem(pack, [tier for _, tier in known]) if specialist.samples is not None and whole else None
+        if wrong is not None:
+            self.problems.append(self._file.at(("specialists", name, "samples"), wrong, True))
         return self._adapters[name].on([tier for _, tier in known], whole=whole)
 
     def _misfits(
         self, name: str, specialist: Specialist, pack: Pack, known: list[tuple[int, Tier]], all_known: bool
     ) -> Iterator[Problem]:
-        reasons = [(i, tier, why_not(pack, tier.kind) or self._unsupported(pack, tier)) for i, tier in known]
+        reasons = [(i, tier, self._why_not(pack, tier)) for i, tier in known]
         wrong = [(i, tier, reason) for i, tier, reason in reasons if reason]
         steps = [step for step, value in self._file.spec.steps.items() if value.specialist == name]
         if wrong and all_known and len(wrong) == len(known):
@@ -157,6 +178,11 @@ class _Builder:
         for i, tier, reason in wrong:
             place = ("tiers", i) if specialist.tiers else ("model",)
             yield self._file.at(("specialists", name, *place), f"tier {quote(tier.name)} ({tier.kind}) {reason}")
+
+    def _why_not(self, pack: Pack, tier: Tier) -> str | None:
+        if tier.recorded:
+            return why_not(pack, tier.kind, recorded=True)
+        return why_not(pack, tier.kind) or self._unsupported(pack, tier)
 
     def _unsupported(self, pack: Pack, tier: Tier) -> str | None:
         if pack.kind == "classify" and tier.kind == "small" and self._all_models and not self.embedders():
@@ -198,11 +224,20 @@ def _hash(steps: tuple[PlannedStep, ...], embedders: list[str]) -> str:
             "ladder": [_identity(tier) for tier in step.ladder],
             "inputs": _bindings(step.inputs),
             "accept_at": step.accept_at,
+            **({"cache": [step.cache.error, step.cache.level]} if step.cache.kind == "semantic" else {}),
+            **({"memory": _notes(step.memory)} if step.memory is not None else {}),
+            **({"samples": step.samples} if step.samples > 1 else {}),
         }
         for step in steps
     ]
     content.append(embedders)
     return _digest(content)
+
+
+def _notes(memory: Remembering) -> list[Any]:
+    by = memory.summariser
+    summarised = [] if by is None else [by.pack.content_hash(), [_identity(tier) for tier in by.ladder]]
+    return [_bindings({"key": memory.key}), memory.tokens, memory.read, memory.write, *summarised]
 
 
 def _bindings(inputs: Mapping[str, Binding]) -> dict[str, Any]:
@@ -216,4 +251,5 @@ def _digest(content: Any) -> str:
 def _identity(tier: Tier) -> list[Any]:
     """What of a tier its answers depend on: not its price, its patience or its key, nor where its adapter lies."""
     model = [tier.model.name, tier.model.base_url, tier.model.context] if tier.model else []
-    return [tier.name, tier.kind, *model, *([tier.adapter.sha256] if tier.adapter else [])]
+    said = [tier.model.recording.sha256] if tier.model and tier.model.recording else []
+    return [tier.name, tier.kind, *model, *said, *([tier.adapter.sha256] if tier.adapter else [])]

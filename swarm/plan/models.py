@@ -8,10 +8,11 @@ from protocols.control import ModelSpec, TierKind
 from protocols.money import micro_usd
 from swarm.config import SwarmFile
 from swarm.config.problems import Problem, did_you_mean
-from swarm.config.schema import LocalModel, RemoteModel
+from swarm.config.schema import LocalModel, RecordedModel, RemoteModel
 from swarm.config.values import CODE, PERSON
 from swarm.errors import quote
 from swarm.plan.plan import Tier
+from swarm.plan.recordings import recorded
 
 _KINDS: dict[str, TierKind] = {"gguf": "small", "onnx-embedder": "head"}
 BUILT_IN = {CODE: Tier(CODE, "code"), PERSON: Tier(PERSON, "person")}
@@ -27,6 +28,13 @@ def tiers(file: SwarmFile, kinds: Mapping[str, str]) -> tuple[dict[str, Tier], l
     for name, model in file.spec.models.items():
         if isinstance(model, RemoteModel):
             found[name] = Tier(name, "remote", _remote(name, model))
+            continue
+        if isinstance(model, RecordedModel):
+            said = recorded(file, name, model)
+            if isinstance(said, Problem):
+                problems.append(said)
+            else:
+                found[name] = Tier(name, said.kind, said)
             continue
         local = LocalModel(use=model) if isinstance(model, str) else model
         if local.use in kinds and kinds[local.use] in _KINDS:

@@ -16,7 +16,7 @@ from swarm.config.references import INPUT, Binding, Literal, Ref, Text, referenc
 from swarm.config.schema import Runtime
 from swarm.errors import SwarmError
 
-__all__ = ["Binding", "Literal", "MissingInput", "Plan", "PlannedStep", "Ref", "Text", "Tier", "resolve"]
+__all__ = ["Binding", "Literal", "MissingInput", "Plan", "PlannedStep", "Ref", "Text", "Tier", "memory_key", "resolve"]
 
 NO_LIMIT = Limit()
 
@@ -42,6 +42,41 @@ class Tier:
     model: ModelSpec | None = None
     adapter: Adapter | None = None
 
+    @property
+    def recorded(self) -> bool:
+        """Does it answer from a file of what was said before?"""
+        return self.model is not None and self.model.recording is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """Which earlier answers a step uses again: none, those to the same input (`exact`), those to similar ones too.
+
+    `error`: most of the requests that may be answered wrongly by reuse, with probability `level`. `ttl_s`: how long an
+    answer may be used again; `None`: for ever.
+    """
+
+    kind: OneOf["off", "exact", "semantic"] = "off"
+    error: float = 0.02
+    level: float = 0.95
+    ttl_s: float | None = None
+
+
+NO_CACHE = Caching()
+
+
+@dataclass(frozen=True, slots=True)
+class Remembering:
+    """Notes under a `key`: `tokens` of them are recalled before a step that may `read`, one is made after one that may
+    `write`. `summariser`: what makes one note of the oldest; `None`: they are dropped. It is no step of the graph.
+    """
+
+    key: Binding
+    tokens: int = 400
+    read: bool = True
+    write: bool = True
+    summariser: PlannedStep | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
@@ -55,6 +90,9 @@ class PlannedStep:
     needs: frozenset[str]  # steps whose output it reads
     accept_at: float  # least confidence that is accepted, 0..1
     answers_hash: str = ""  # sha256 (hex) of what its answers depend on: pack, ladder, models; not thresholds
+    samples: int = 1  # candidates that a local language model may be asked for where its first answer will not do
+    cache: Caching = NO_CACHE
+    memory: Remembering | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +145,7 @@ class Plan:
     tenant: str | None = None  # who pays
     tenant_limit: Limit = NO_LIMIT  # over all runs of a store
     learnt: str | None = None  # path of the calibration file beside the swarm file, if there is one
+    path: str | None = None  # of the swarm file
     _by_name: Mapping[str, PlannedStep] = field(init=False, repr=False, compare=False)
     _dependents: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
@@ -141,6 +180,10 @@ class Plan:
         """Steps that read this step's output directly, in topological order. Raises `KeyError`."""
         return self._dependents[name]
 
+    def asked(self) -> tuple[PlannedStep, ...]:
+        """All that hosts are asked for: the steps, and what summarises their notes."""
+        return with_summarisers(self.steps)
+
     def resolve(
         self, step: PlannedStep | str, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
@@ -157,6 +200,24 @@ def resolve(
     have and for a step that has no output.
     """
     return {name: _value(step.name, binding, task_input, outputs) for name, binding in step.inputs.items()}
+
+
+def with_summarisers(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    """`steps`, and after them what summarises their notes."""
+    summarisers = (step.memory.summariser for step in steps if step.memory is not None)
+    return (*steps, *(summariser for summariser in summarisers if summariser is not None))
+
+
+def memory_key(
+    step: PlannedStep, task_input: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Under which key the step remembers in this task; None where it does not, or the task has no such key."""
+    if step.memory is None:
+        return None
+    try:
+        return _text(_value(step.name, step.memory.key, task_input, outputs)).strip() or None
+    except MissingInput:
+        return None
 
 
 def _reads_input(step: PlannedStep) -> bool:
@@ -179,7 +240,7 @@ def _look_up(step: str, ref: Ref, task_input: Mapping[str, Any], outputs: Mappin
         raise MissingInput(step, str(ref))
     value: Any = task_input if of_task else outputs[ref.source]
     for part in ref.path:
-        if isinstance(value, Mapping) and part in value:
+        if (type(value) is dict or isinstance(value, Mapping)) and part in value:  # nearly always the first
             value = value[part]
         elif of_task:
             raise MissingInput(step, str(ref))

@@ -30,6 +30,8 @@ class Estimator:
         self._fixed_chars: dict[str, int] = {}
 
     def hold(self, step: PlannedStep, tier: Tier, given: Mapping[str, Any]) -> Amount:
+        if tier.model is not None and (said := tier.model.recording) is not None:
+            return Amount(micro_usd=said.most_micro_usd, tokens=said.most_tokens)
         match tier.kind:
             case "small":
                 return Amount(tokens=_ALLOWANCE[step.pack.kind](step.pack, given))
@@ -62,7 +64,7 @@ def baseline_price(compare_with: str | None, models: Mapping[str, Any]) -> tuple
     if compare_with is not None:
         price = listed(compare_with)
         return (compare_with, price) if price is not None else None
-    remote = next((m for m in models.values() if m.kind == "remote"), None)
+    remote = next((m for m in models.values() if m.kind == "remote" and m.recording is None), None)
     if remote is None:
         return None
     price = price_of(remote)

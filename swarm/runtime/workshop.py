@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,16 +15,22 @@ from protocols.packs import Pack
 from swarm.catalogue import Catalogue
 from swarm.dispatch import calibrate
 from swarm.engine.base import Embedder, EngineSpec, LanguageModel
+from swarm.engine.replay import Replay
 from swarm.errors import ModelDamaged, ModelNotFound, PackError
 from swarm.models.files import sha256_of
 from swarm.models.registry import Registry
 from swarm.models.store import ModelFiles, ModelStore, default_home
 from swarm.models.tuned import Setting, opening
+from swarm.observe.secrets import name_secret
 from swarm.runtime.placement import cores
-from swarm.specialists import classify, extract, generate, remote, tool
+from swarm.specialists import classify, extract, generate, remote, replay, tool
 from swarm.specialists.base import Answerer
 from swarm.specialists.examples import ExampleIndex
+from swarm.specialists.guarded import guarded
 from swarm.state.fits import FitCache
+
+if TYPE_CHECKING:
+    from swarm.engine.remote import RemoteModel
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +51,10 @@ class Workshop:
         self._embedder_hash = ""
         self._language: dict[str, LanguageModel] = {}  # weights path -> engine, one for each model
         self._tiers: dict[str, LanguageModel] = {}
+        self._replays: dict[str, Replay] = {}
         self._answerers: dict[tuple[str, str], Answerer] = {}
+        self._remote: list[RemoteModel] = []
+        self._closing: list[asyncio.Future[None]] = []
 
     @classmethod
     async def open(cls, spec: HostSpec, models: ModelStore | None = None) -> Workshop:
@@ -67,6 +77,9 @@ class Workshop:
         return await answerer.answer(ask)
 
     def close(self) -> None:
+        """Free the models. The connections to remote ones are closed a moment later, on the event loop."""
+        self._closing = [asyncio.ensure_future(model.close()) for model in self._remote]
+        self._remote = []
         for engine in self._language.values():
             engine.close()
         if self._embedder is not None:
@@ -88,6 +101,10 @@ class Workshop:
             await self._open_model(model)
 
     async def _open_model(self, model: ModelSpec) -> None:
+        if model.recording is not None:
+            self._replays[model.tier] = said = await asyncio.to_thread(Replay, model)
+            self.model_hashes[model.tier] = said.sha256
+            return
         match model.kind:
             case "head":
                 files = self._models.path(model.name)
@@ -130,15 +147,22 @@ class Workshop:
         return self._spec.models[tier].kind if tier in self._spec.models else tier
 
     def _needs_examples(self, pack: Pack, tiers: tuple[str, ...]) -> bool:
-        return pack.kind in ("classify", "extract") and any(self._kind(t) in ("head", "small") for t in tiers)
+        asked = [tier for tier in tiers if tier not in self._replays]
+        return pack.kind in ("classify", "extract") and any(self._kind(t) in ("head", "small") for t in asked)
 
     def _answerer(self, name: str, pack: Pack, tier: str, index: ExampleIndex | None) -> Answerer:
+        if tier in self._replays:
+            return replay.Recorded(pack, self._replays[tier])
         lora = adapter.path if (adapter := self._adapter(name, tier)) else None
         match pack.kind, self._kind(tier):
             case _, "remote":
                 from swarm.engine.remote import RemoteModel
 
-                return remote.Remote(pack, RemoteModel(self._spec.models[tier]))
+                spec = self._spec.models[tier]
+                if spec.key_env:
+                    name_secret(spec.key_env)
+                self._remote.append(model := RemoteModel(spec))
+                return remote.Remote(pack, model)
             case "classify", "head":
                 assert index is not None and self._embedder is not None
                 return classify.Head(pack, index, self._head_fit(pack, index), self._embedder)
@@ -162,7 +186,7 @@ class Workshop:
             case "generate", "small":
                 return generate.Writer(pack, self._tiers[tier], lora)
             case "tool", "code":
-                return tool.Tool(pack, _tools_of(pack))
+                return guarded(pack, tool.Tool(pack, _tools_of(pack)))
             case kind, other:
                 raise PackError(f"specialist {name!r}: a {kind} specialist has no tier of kind {other!r}")
 
@@ -215,6 +239,13 @@ class Workshop:
 def _models(spec: HostSpec) -> ModelStore:
     own = Path(spec.registry) if spec.registry is not None else None
     return ModelStore(registry=Registry.shipped(*([own] if own is not None and own.is_file() else [])))
+
+
+def open_embedder(model: str, registry: str | None, threads: int = 1) -> Embedder:
+    """An embedder of the model registry, outside of any host. Raises `ModelNotFound`, `ModelDamaged`."""
+    own = Path(registry) if registry is not None else None
+    models = ModelStore(registry=Registry.shipped(*([own] if own is not None and own.is_file() else [])))
+    return _embedder(models.path(model), threads)
 
 
 def _embedder(files: ModelFiles, threads: int) -> Embedder:

@@ -12,8 +12,12 @@ import msgspec
 
 from protocols.answers import Answer, Ask, Failed, Signals
 from protocols.packs import Example, Pack
+from swarm.config.expressions import Unknown, expression, same
+from swarm.config.numbers import exact
+from swarm.config.packs import MEMORY
 from swarm.config.schemas import Validator
 from swarm.engine.base import LanguageModel, Origin
+from swarm.specialists.arithmetic import wrong_sums
 
 EMBEDDED = 1000  # characters of a text that are embedded; about the 256 tokens of the usual models' window
 
@@ -52,6 +56,12 @@ def text_of(pack: Pack, given: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def notes_of(pack: Pack, given: Mapping[str, Any]) -> str:
+    """What stands before the message in a prompt: the step's notes from before, where it has any."""
+    notes = given.get(MEMORY) if MEMORY not in pack.input else None
+    return f"Known from before:\n{notes}\n" if isinstance(notes, str) and notes else ""
+
+
 def n_bytes(text: str) -> int:
     """Length in UTF-8: what a script needs in tokens goes with its bytes rather than with its characters."""
     return len(text.encode(errors="surrogatepass"))
@@ -82,13 +92,28 @@ def in_message(value: str, text: str) -> bool:
 
 def failed_checks(pack: Pack, output: Mapping[str, Any], text: str) -> tuple[str, ...]:
     """Names of the pack's checks that `output` does not pass, as `check:field`."""
-    if "in_message" not in pack.checks:
+    if not pack.checks and not pack.equals:
         return ()
-    return tuple(
-        f"in_message:{field}"
-        for field, value in output.items()
-        if isinstance(value, str) and not in_message(value, text)
-    )
+    texts = [(field, value) for field, value in output.items() if isinstance(value, str)]
+    failed = []
+    if "in_message" in pack.checks:
+        failed += [f"in_message:{field}" for field, value in texts if not in_message(value, text)]
+    if "arithmetic" in pack.checks:
+        failed += [f"arithmetic:{field}" for field, value in texts if wrong_sums(value)]
+    failed += [f"equals:{field}" for field, rule in pack.equals.items() if _differs(output, field, rule)]
+    return tuple(failed)
+
+
+def _differs(output: Mapping[str, Any], field: str, rule: str) -> bool:
+    """Whether a field is otherwise than its rule computes it; where either is unknown, nothing is said."""
+    said = output.get(field)
+    try:
+        wanted = expression(rule).value(output)
+    except Unknown:
+        return False
+    if said is None or wanted is None or (exact(wanted) is not None and exact(said) is None):
+        return False
+    return not same(said, wanted)
 
 
 def agreement(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:

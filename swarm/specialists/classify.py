@@ -21,6 +21,7 @@ from swarm.specialists.base import (
     gist,
     mean_bytes,
     n_bytes,
+    notes_of,
     origin,
     over_allowance,
     text_allowance,
@@ -87,7 +88,7 @@ def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
     """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
     shot = min(SHOT_TOKENS, mean_bytes(pack.examples, pack.input[0]) // 3) + 2 * TURN_TOKENS + 4
     labels = sum(n_bytes(label) // 3 + 3 for label in pack.labels) * 2
-    text = text_allowance(text_of(pack, given), TEXT_TOKENS)
+    text = text_allowance(text_of(pack, given), TEXT_TOKENS) + n_bytes(notes_of(pack, given)) // 2
     return 64 + n_bytes(pack.instructions) // 3 + labels + SHOTS * shot + text
 
 
@@ -198,7 +199,7 @@ class Chooser:
 
     async def _scored(self, ask: Ask, cosines: NDArray[np.float32]) -> Choice | Failed:
         labels = self._candidates(ask, cosines)
-        prompt = self._prompt(text_of(self._pack, ask.input), cosines, labels, ask.max_tokens)
+        prompt = self._prompt(ask, cosines, labels)
         if prompt is None:
             return over_allowance(ask)
         options = tuple(f" {spoken(label)}" for label in labels)
@@ -228,27 +229,30 @@ class Chooser:
                 self._label_tokens[label] = self._model.count(f" {spoken(label)}")
         return sum(self._label_tokens[label] for label in labels)
 
-    def _prompt(self, text: str, cosines: NDArray[np.float32], labels: list[str], most: int) -> Prompt | None:
+    def _prompt(self, ask: Ask, cosines: NDArray[np.float32], labels: list[str]) -> Prompt | None:
         """The prompt with as many examples as the allowance takes, or None if not even a short message fits."""
         system = self._pack.instructions.strip()
         if len(labels) == len(self._pack.labels):
             system += "\nLabels: " + ", ".join(spoken(label) for label in labels)
-        room = most - self._option_tokens(labels) - self._model.count(system) - 24  # for chat markup and "Label:"
+        notes = notes_of(self._pack, ask.input)
+        taken = self._option_tokens(labels) + self._model.count(system) + 24  # for chat markup and "Label:"
+        room = ask.max_tokens - taken
         if room < 4 * TURN_TOKENS:
             return None
-        message = cut(text, self._model, min(TEXT_TOKENS, room - 2 * TURN_TOKENS))
+        left = room - 2 * TURN_TOKENS - (self._model.count(notes) if notes else 0)
+        message = cut(text_of(self._pack, ask.input), self._model, min(TEXT_TOKENS, left))
         for shots in (SHOTS, SHOTS // 2, 1, 0):
-            turns = self._turns(cosines, shots, message)
+            turns = [*self._shots(cosines, shots), Turn("user", f"{notes}Message: {message}")]
             if sum(self._model.count(turn.text) + TURN_TOKENS for turn in turns) <= room:
                 return Prompt((Turn("system", system), *turns), answer_start="Label:", shared=1)
         return None
 
-    def _turns(self, cosines: NDArray[np.float32], shots: int, message: str) -> list[Turn]:
+    def _shots(self, cosines: NDArray[np.float32], shots: int) -> list[Turn]:
         turns = []
         for example in self._index.nearest(cosines, shots, per_key=2):
             turns.append(Turn("user", f"Message: {cut(text_of(self._pack, example.input), self._model, SHOT_TOKENS)}"))
             turns.append(Turn("assistant", f"Label: {spoken(str(example.output['label']))}"))
-        return [*turns, Turn("user", f"Message: {message}")]
+        return turns
 
 
 def option_signals(options: dict[str, float], similarity: float, agrees: float | None = None) -> Signals:

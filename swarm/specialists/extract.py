@@ -22,6 +22,7 @@ from swarm.specialists.base import (
     gist,
     mean_bytes,
     n_bytes,
+    notes_of,
     origin,
     over_allowance,
     parse_output,
@@ -29,6 +30,7 @@ from swarm.specialists.base import (
     text_of,
 )
 from swarm.specialists.examples import ExampleIndex
+from swarm.specialists.samples import before, elected, written
 
 SHOTS = 3
 SHOT_TOKENS = 160  # of an example's text
@@ -41,7 +43,7 @@ _TELLING = re.compile(r"\d[\d.,:/-]*|[€$£¥]")  # what a field is likely to b
 def allowance(pack: Pack, given: Mapping[str, Any]) -> int:
     """Language-model tokens that the small tier may use for this input: what its fullest prompt is likely to need."""
     shot = min(SHOT_TOKENS, mean_bytes(pack.examples, pack.input[0]) // 3) + pack.max_tokens // 2 + 24
-    text = text_allowance(text_of(pack, given), TEXT_TOKENS)
+    text = text_allowance(text_of(pack, given), TEXT_TOKENS) + n_bytes(notes_of(pack, given)) // 2
     return 64 + n_bytes(pack.instructions) // 3 + SHOTS * shot + text + pack.max_tokens
 
 
@@ -143,27 +145,29 @@ class Filler:
 
     async def _fill(self, ask: Ask, text: str, shots: list[Turn]) -> Answer | Failed:
         system = Turn("system", self._pack.instructions.strip())
-        room = ask.max_tokens - self._pack.max_tokens - self._model.count(system.text) - 2 * MARKUP
+        room = ask.max_tokens // ask.samples - self._pack.max_tokens - self._model.count(system.text) - 2 * MARKUP
         if room < 24:
             return over_allowance(ask)
-        question = Turn("user", f"Message: {cut(text, self._model, min(TEXT_TOKENS, room - 8))}")
+        notes = notes_of(self._pack, ask.input)
+        left = room - 8 - (self._model.count(notes) if notes else 0)
+        question = Turn("user", f"{notes}Message: {cut(text, self._model, min(TEXT_TOKENS, left))}")
         while not self._fits(ask, (system, *shots, question)):
             if not shots:
                 return over_allowance(ask)
             shots = shots[2:]
-        generated = await self._model.generate(
-            GenerateRequest(
-                Prompt((system, *shots, question), shared=1),
-                self._pack.max_tokens,
-                schema=self._pack.output_schema,
-                adapter=self._adapter,
-                origin=origin(ask),
-            )
+        request = GenerateRequest(
+            Prompt((system, *shots, question), shared=1),
+            self._pack.max_tokens,
+            schema=self._pack.output_schema,
+            adapter=self._adapter,
+            origin=origin(ask),
         )
-        return self._judge(ask, text, generated)
+        replies = [self._judge(ask, text, each) for each in await written(self._model, request, ask.samples)]
+        return replies[0] if ask.samples == 1 else elected(replies, agreement, _agree)
 
     def _fits(self, ask: Ask, turns: tuple[Turn, ...]) -> bool:
-        return sum(self._model.count(t.text) + MARKUP for t in turns) + self._pack.max_tokens <= ask.max_tokens
+        needed = sum(self._model.count(t.text) + MARKUP for t in turns) + self._pack.max_tokens
+        return needed * ask.samples <= ask.max_tokens
 
     def _judge(self, ask: Ask, text: str, generated: Generated) -> Answer | Failed:
         """The answer, or why there is none.
@@ -179,8 +183,14 @@ class Filler:
             if generated.finish == "length":
                 detail = f"no end within {self._pack.max_tokens} tokens; raise max_tokens of pack {self._pack.name!r}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage, signals=signals)
-        agreed = agreement(output, ask.earlier[-1].output) if ask.earlier else None
+        earlier = before(ask)
+        agreed = agreement(output, earlier.output) if earlier is not None else None
         checked = msgspec.structs.replace(
             signals, agreement=agreed, checks_failed=failed_checks(self._pack, output, text)
         )
         return Answer(id=ask.id, output=output, usage=usage, signals=checked)
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Whether two outputs say the same in every field."""
+    return float(agreement(one, other) == 1.0)

@@ -9,8 +9,18 @@ from typing import Any
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.config.schemas import Validator
-from swarm.engine.base import GenerateRequest, LanguageModel, Prompt, Turn
-from swarm.specialists.base import Rehearsed, cut, n_bytes, origin, over_allowance, text_allowance, text_of
+from swarm.engine.base import Generated, GenerateRequest, LanguageModel, Prompt, Turn
+from swarm.specialists.base import (
+    Rehearsed,
+    cut,
+    failed_checks,
+    n_bytes,
+    origin,
+    over_allowance,
+    text_allowance,
+    text_of,
+)
+from swarm.specialists.samples import elected, shared_words, written
 
 TEXT_TOKENS = 400
 _PLACE = re.compile(r"\{\{|\}\}|\{(?P<name>[a-z_][a-z0-9_.]*)(?:\|(?P<fallback>[^{}]*))?\}", re.IGNORECASE)
@@ -52,7 +62,8 @@ class Templates:
         output = {"text": fill(self._templates.choose.get(chosen, self._templates.default), ask.input)}
         if problem := self._schema.problem(output):
             return Failed(id=ask.id, reason="invalid_output", detail=f"the template of {chosen!r}: {problem}")
-        return Answer(id=ask.id, output=output, signals=Signals(p=1.0))
+        failed = failed_checks(self._pack, output, text_of(self._pack, ask.input))
+        return Answer(id=ask.id, output=output, signals=Signals(p=1.0, checks_failed=failed))
 
     async def rehearse(self) -> list[Rehearsed]:
         return []
@@ -69,15 +80,20 @@ class Writer:
 
     async def answer(self, ask: Ask) -> Answer | Failed:
         known = _known(self._pack, ask.input)
-        room = ask.max_tokens - self._pack.max_tokens - self._model.count(self._pack.instructions + known) - 32
+        most = ask.max_tokens // ask.samples
+        room = most - self._pack.max_tokens - self._model.count(self._pack.instructions + known) - 32
         if room < 16:
             return over_allowance(ask)
         message = cut(text_of(self._pack, ask.input), self._model, min(room, TEXT_TOKENS))
         turns = (Turn("system", self._pack.instructions.strip()), Turn("user", f"{known}\nMessage: {message}"))
         prompt = Prompt(turns, shared=1)
-        generated = await self._model.generate(
-            GenerateRequest(prompt, self._pack.max_tokens, stop=("\n\n",), adapter=self._adapter, origin=origin(ask))
+        request = GenerateRequest(
+            prompt, self._pack.max_tokens, stop=("\n\n",), adapter=self._adapter, origin=origin(ask)
         )
+        replies = [self._judge(ask, each) for each in await written(self._model, request, ask.samples)]
+        return replies[0] if ask.samples == 1 else elected(replies, shared_words, shared_words)
+
+    def _judge(self, ask: Ask, generated: Generated) -> Answer | Failed:
         logprobs = generated.logprobs or (0.0,)
         usage = Usage(tokens_in=generated.tokens_in, tokens_out=generated.tokens_out)
         if generated.finish == "length" or not generated.text.strip():
@@ -86,12 +102,10 @@ class Writer:
         output = {"text": generated.text.strip()}
         if problem := self._schema.problem(output):
             return Failed(id=ask.id, reason="invalid_output", detail=problem, usage=usage)
-        return Answer(
-            id=ask.id,
-            output=output,
-            usage=usage,
-            signals=Signals(mean_logprob=sum(logprobs) / len(logprobs), min_logprob=min(logprobs)),
-        )
+        checks = failed_checks(self._pack, output, text_of(self._pack, ask.input))
+        mean = sum(logprobs) / len(logprobs)
+        signals = Signals(mean_logprob=mean, min_logprob=min(logprobs), checks_failed=checks)
+        return Answer(id=ask.id, output=output, usage=usage, signals=signals)
 
     async def rehearse(self) -> list[Rehearsed]:
         return []

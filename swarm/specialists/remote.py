@@ -9,6 +9,7 @@ from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.packs import Pack
 from swarm.config.schemas import Validator
 from swarm.engine.remote import RemoteModel
+from swarm.observe import secrets
 from swarm.specialists.base import Rehearsed, failed_checks, parse_output, text_of
 
 SHOTS = 4
@@ -45,7 +46,7 @@ class Remote:
             messages(self._pack, ask.input), self._pack.output_schema, self._pack.max_tokens, timeout_s
         )
         usage = Usage(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out, micro_usd=reply.micro_usd)
-        output = parse_output(self._schema, reply.text)
+        output = secrets.unheld(parse_output(self._schema, reply.text))
         if isinstance(output, str) and reply.cut:
             detail = f"no end within {self._pack.max_tokens} tokens; raise max_tokens of pack {self._pack.name!r}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage)

@@ -208,3 +208,14 @@ def test_the_shipped_swarms_have_a_plan(name: str) -> None:
     made = plan.load(ROOT / "configs" / name, Catalogue(), KINDS)
     assert len(made.hash) == 64
     assert made.steps
+
+
+def test_several_candidates_are_part_of_what_answers_depend_on(tmp_path: Path) -> None:
+    """They change the plan and what was learnt about the step; without the key everything stays as it was."""
+    one = SWARM.replace("{pack: order, model: code}", "{pack: order, tiers: [code, small]}")
+    several = SWARM.replace("{pack: order, model: code}", "{pack: order, tiers: [code, small], samples: 5}")
+    first, second = build(tmp_path, one), build(tmp_path, several)
+    assert (first.step("free").samples, second.step("free").samples) == (1, 5)
+    assert first.hash != second.hash
+    assert first.step("free").answers_hash != second.step("free").answers_hash
+    assert first.step("first").answers_hash == second.step("first").answers_hash
