@@ -7,7 +7,8 @@
         print(result.output, result.why)
         print(s.receipt())
 
-`load` reads and checks a swarm file, `launch` starts it. Everything else is reached through the `Swarm`.
+`load` reads and checks a swarm file, `launch` starts it, `connect` finds one that was left running. Everything else is
+reached through the `Swarm`.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
     from swarm.config import SwarmFile, load
-    from swarm.runtime.launch import launch
+    from swarm.runtime.launch import connect, launch
     from swarm.runtime.swarm import Swarm
 
-__all__ = ["Swarm", "SwarmError", "SwarmFile", "errors", "launch", "load"]
+__all__ = ["Swarm", "SwarmError", "SwarmFile", "connect", "errors", "launch", "load"]
 __version__ = "0.1.0"
 
 _LATER = {
     "load": "swarm.config",
     "SwarmFile": "swarm.config",
     "launch": "swarm.runtime.launch",
+    "connect": "swarm.runtime.launch",
     "Swarm": "swarm.runtime.swarm",
 }
 

@@ -32,7 +32,7 @@ from swarm.bus.scripted import ScriptedHost
 from swarm.config import SwarmFile
 from swarm.engine.remote import price_of
 from swarm.engine.scripted import ScriptedEmbedder, ScriptedModel
-from swarm.plan.plan import Plan
+from swarm.plan.plan import NO_CACHE, Plan, PlannedStep
 from swarm.runtime.launch import planned
 from swarm.runtime.loop import Loop
 from swarm.runtime.session import Session
@@ -98,16 +98,18 @@ def launch_scripted(
     unavailable: Mapping[str, str] | None = None,
     store: str | Path = ":memory:",
     clock: VirtualClock | None = None,
+    cache: bool = False,
 ) -> Swarm:
     """A running swarm whose models are a script: no model is loaded, no key is needed, nothing is sent anywhere.
 
     Steps, budgets, escalation and receipt are the real ones; all hosts are one, in this process, and nothing is
     written for a person. Remote tiers answer too, but for those in `unavailable` (tier -> why). With a `clock`, delays
-    of the script go by it. Raises `SwarmFileError`, and `ValueError` for a script that names what the swarm never asks.
+    of the script go by it. With `cache`, steps use earlier answers again as the file says; without, every item is
+    asked about. Raises `SwarmFileError`, and `ValueError` for a script that names what the swarm never asks.
     """
     plan = file if isinstance(file, Plan) else planned(file)
     settings = plan.runtime.model_copy(update={"kind": "in-process", "store": str(store), "person_file": None})
-    plan = dataclasses.replace(plan, runtime=settings)
+    plan = dataclasses.replace(plan, runtime=settings, steps=plan.steps if cache else _uncached(plan))
     script = answers if isinstance(answers, Script) else Script(answers)
     script.check(plan)
     runtime = _ScriptedRuntime(plan, script, clock)
@@ -121,6 +123,10 @@ def launch_scripted(
         loop.stop()
         raise
     return Swarm(plan, session, loop)
+
+
+def _uncached(plan: Plan) -> tuple[PlannedStep, ...]:
+    return tuple(dataclasses.replace(step, cache=NO_CACHE) for step in plan.steps)
 
 
 class _ScriptedRuntime:

@@ -1,31 +1,40 @@
-"""`swarm calibrate`: ask every tier about labelled items, say how far its confidence can be trusted, keep it."""
+"""`swarm calibrate`: how far each tier's confidence can be trusted, as labelled items and earlier runs tell."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import signal
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from msgspec import json, structs
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from protocols.answers import Signals
 from swarm import __version__
 from swarm.cli.jsonl import lines
 from swarm.dispatch import calibrate
-from swarm.dispatch.learnt import Labels, Learnt, Source, beside, save
+from swarm.dispatch.explore import clipped, effective, weights
+from swarm.dispatch.lasting import scope_of
+from swarm.dispatch.learnt import Labels, Learnt, Seen, Source, beside, pooled, save
+from swarm.dispatch.lessons import Gathered, gathered
+from swarm.dispatch.logistic import folds
 from swarm.dispatch.reliability import Reliability, drawn, picture, reliability
 from swarm.dispatch.rules import rules
+from swarm.dispatch.ways import ways
 from swarm.errors import CalibrationError, SwarmError
 from swarm.models.store import default_home
 from swarm.plan.plan import Plan
 from swarm.runtime.labelling import Item, item_of, labelled
 from swarm.runtime.launch import planned, runtime_of
 from swarm.runtime.session import Session
+from swarm.state.store import open_store
 
 FEWEST = 30  # labels of a step below which its confidence is not worth much
 
@@ -35,47 +44,127 @@ class Request:
     """The arguments of `swarm calibrate`."""
 
     file: Path
-    data: Path
+    data: Path | None
     output: Path | None
     plot: Path | None
     paid: bool
-    store: Path | None
+    store: str | None
     progress: bool
+    from_runs: bool = False
 
 
 def calibrate_swarm(request: Request) -> None:
     """Write the calibration file and print what it says. Raises `SwarmError`; what was there is kept then."""
     plan = replace(planned(request.file), learnt=None)
-    items, source = _items(plan, request.data)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not (request.progress and console.is_terminal)) as bar:
-        row = bar.add_task("Answering", total=len(items))
-        steps, models = asyncio.run(_answered(plan, items, request, lambda done: bar.update(row, completed=done)))
+    known = _known(plan, request)
     path = request.output or beside(request.file)
     learnt = Learnt(
         version="calibration/v1", swarm=plan.name, plan_hash=plan.hash, program=f"swarmlet {__version__}",
-        made=datetime.now(UTC).isoformat(timespec="seconds"), data=source, models=models, steps=steps,
+        made=datetime.now(UTC).isoformat(timespec="seconds"), data=known.data, runs=known.runs, models=known.models,
+        steps=known.steps,
     )  # fmt: skip
     save(learnt, path)
     found = judged(plan, learnt)
     _show(plan, learnt, found, path)
+    for name, runs in known.gathered.items():
+        if runs.taught:
+            Console().print(f"{name}: {said(runs)}", highlight=False, soft_wrap=True)
     if request.plot is not None:
         picture({f"{step}/{tier}": each for (step, tier), each in found.items()}, request.plot)
 
 
 def judged(plan: Plan, learnt: Learnt) -> dict[tuple[str, str], Reliability]:
-    """How far each (step, tier)'s confidence can be trusted, by maps that had not seen the answers they judge."""
+    """How far the confidence of each (step, way) can be trusted, by maps that had not seen the answers they judge."""
     found = {}
     for step in plan.steps:
-        rows = learnt.steps[step.name].rows
-        for tier in step.ladder:
-            seen = [row[tier.name] for row in rows if tier.name in row]
+        labels = learnt.steps[step.name]
+        rows, counts = pooled(labels.rows, labels.taught)
+        for way in ways(step):
+            seen = [(row[way.name], n) for row, n in zip(rows, counts, strict=True) if way.name in row]
             if seen:
-                correct = [s.correct for s in seen]
-                found[step.name, tier.name] = reliability(
-                    calibrate.cross_fitted([s.signals for s in seen], correct), correct
-                )
+                found[step.name, way.name] = _reliability([s for s, _ in seen], [n for _, n in seen])
     return found
+
+
+def _reliability(seen: Sequence[Seen], counts: Sequence[float]) -> Reliability:
+    correct = [s.correct for s in seen]
+    return reliability(_cross_fitted([s.signals for s in seen], correct, counts), correct, weights=counts)
+
+
+def _cross_fitted(signals: Sequence[Signals], correct: Sequence[bool], counts: Sequence[float]) -> list[float]:
+    """As `calibrate.cross_fitted`, with weights."""
+    sure = [0.0] * len(signals)
+    fold = folds(len(signals), calibrate.FOLDS, seed=0)
+    for k in range(calibrate.FOLDS):
+        train = [i for i in range(len(signals)) if fold[i] != k]
+        learnt = calibrate.fit([signals[i] for i in train], [correct[i] for i in train], [counts[i] for i in train])
+        for i in set(range(len(signals))) - set(train):
+            sure[i] = calibrate.confidence(signals[i], learnt)
+    return sure
+
+
+def said(runs: Gathered) -> str:
+    """What a step's lessons are worth and whose word they are, as a sentence."""
+    chances = [item.propensity for item in runs.taught]
+    explored = sum(chance < 1.0 for chance in chances)
+    left_out = f"; {runs.others:,} more were of other models or another teacher" if runs.others else ""
+    capped = f"; {n:,} were so seldom looked at that they count too little" if (n := clipped(chances)) else ""
+    return (
+        f"of earlier runs {explored:,} answers that were kept and {len(chances) - explored:,} that escalated are worth "
+        f"{effective(weights(chances)):,.0f} labels; right means there that tier {runs.teacher!r} said the same, which "
+        f"may err{capped}{left_out}"
+    )
+
+
+# --- what there is to learn from --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Known:
+    """What will be in the file, and what was found in the store."""
+
+    steps: dict[str, Labels]
+    models: dict[str, str] = field(default_factory=dict)
+    data: Source | None = None
+    runs: Source | None = None
+    gathered: dict[str, Gathered] = field(default_factory=dict)
+
+
+def _known(plan: Plan, request: Request) -> _Known:
+    if request.data is None and not request.from_runs:
+        raise CalibrationError("there is nothing to learn from; give --data FILE, --from-runs, or both")
+    known = _Known({step.name: Labels(answers_hash=step.answers_hash) for step in plan.steps})
+    if request.data is not None:
+        items, known.data = _items(plan, request.data)
+        known.steps, known.models = _asked(plan, items, request)
+    if request.from_runs:
+        known.gathered, known.models = asyncio.run(_from_runs(plan, request, known.models))
+        known.runs = _source(known.gathered)
+        if not known.runs.items and request.data is None:
+            raise CalibrationError(
+                f"no run of {plan.name!r} as it is now has left labels in the store (--store names another); they come "
+                "of local answers that the dearest remote tier was asked about too: let tasks escalate, set "
+                "escalation.explore, or give --data"
+            )
+        for name, runs in known.gathered.items():
+            known.steps[name] = structs.replace(known.steps[name], taught=runs.taught, teacher=runs.teacher)
+    return known
+
+
+async def _from_runs(
+    plan: Plan, request: Request, models: dict[str, str]
+) -> tuple[dict[str, Gathered], dict[str, str]]:
+    store = await open_store(request.store or plan.runtime.store or default_home() / "store.db")
+    try:
+        return await gathered(store.records, scope_of(plan), plan, models)
+    finally:
+        await store.close()
+
+
+def _source(found: Mapping[str, Gathered]) -> Source:
+    content = json.encode({name: runs.taught for name, runs in found.items()}, order="deterministic")
+    items = sum(len(runs.taught) for runs in found.values())
+    return Source(name="runs", sha256=hashlib.sha256(content).hexdigest(), items=items)
 
 
 def _items(plan: Plan, path: Path) -> tuple[list[Item], Source]:
@@ -94,6 +183,14 @@ def _items(plan: Plan, path: Path) -> tuple[list[Item], Source]:
     return items, Source(name=path.name, sha256=digest, items=len(items))
 
 
+def _asked(plan: Plan, items: list[Item], request: Request) -> tuple[dict[str, Labels], dict[str, str]]:
+    """What every tier says of the items now, with a bar on a terminal; and the models that said it."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not (request.progress and console.is_terminal)) as bar:
+        row = bar.add_task("Answering", total=len(items))
+        return asyncio.run(_answered(plan, items, request, lambda done: bar.update(row, completed=done)))
+
+
 async def _answered(
     plan: Plan, items: list[Item], request: Request, tell: Any
 ) -> tuple[dict[str, Labels], dict[str, str]]:
@@ -106,8 +203,8 @@ async def _answered(
     session = None
     try:
         session = await Session.open(plan, runtime_of(plan), together=together)
-        steps = await labelled(session.setting, items, tell, paid=request.paid)
-        models = {tier: sha for ready in session.hosts.ready.values() for tier, sha in ready.models.items()}
+        steps = await labelled((await session.current()).setting, items, tell, paid=request.paid)
+        models = {tier: sha for ready in session.hosts().values() for tier, sha in ready.models.items()}
         return steps, models
     except asyncio.CancelledError:
         raise SwarmError("interrupted: no calibration was written") from None
@@ -122,7 +219,7 @@ def _show(plan: Plan, learnt: Learnt, found: dict[tuple[str, str], Reliability],
     table = Table("step", "tier", "labels", "right", "ECE", "Brier", "AUROC", "kept at 95% right", title=str(path))
     for (step, tier), seen in found.items():
         table.add_row(
-            step, tier, str(seen.n), f"{seen.accuracy:.1%}", f"{seen.ece:.3f}", f"{seen.brier:.3f}",
+            step, tier, _counted(seen), f"{seen.accuracy:.1%}", f"{seen.ece:.3f}", f"{seen.brier:.3f}",
             "–" if seen.auroc is None else f"{seen.auroc:.3f}", f"{seen.coverage_95:.0%}",
         )  # fmt: skip
     console.print(table)
@@ -131,6 +228,11 @@ def _show(plan: Plan, learnt: Learnt, found: dict[tuple[str, str], Reliability],
         console.print(drawn(seen), highlight=False, markup=False)
     for name, rule in rules(plan, learnt).items():
         labels = learnt.steps[name]
-        few = f"; {len(labels.rows)} labels are few, {FEWEST} are a beginning" if len(labels.rows) < FEWEST else ""
+        n = len(labels.rows) + len(labels.taught)
+        few = f"; {n} labels are few, {FEWEST} are a beginning" if n < FEWEST else ""
         skipped = f"; {labels.skipped} items had no label for it" if labels.skipped else ""
         console.print(f"{name}: {rule.why}{few}{skipped}", highlight=False, soft_wrap=True)
+
+
+def _counted(seen: Reliability) -> str:
+    return str(seen.n) if round(seen.worth) == seen.n else f"{seen.n} (worth {seen.worth:.0f})"

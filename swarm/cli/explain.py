@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from protocols.money import dollars
 from protocols.tasks import Result, Why
 from swarm.errors import SwarmError
-from swarm.state.sqlite import SqliteStore
+from swarm.state.store import open_store
 
 
-def explain(store: Path, run: str, task: str | None, as_json: bool) -> Iterator[str]:
+def explain(store: str, run: str, task: str | None, as_json: bool) -> Iterator[str]:
     """Lines to print. Raises `SwarmError` for a run or a task that the store does not know."""
     results = asyncio.run(_results(store, run))
     chosen = [result for result in results if task is None or result.task == task]
@@ -26,8 +25,8 @@ def explain(store: Path, run: str, task: str | None, as_json: bool) -> Iterator[
         yield from [json.dumps(msgspec.to_builtins(result), ensure_ascii=False)] if as_json else _told(result)
 
 
-async def _results(path: Path, run: str) -> list[Result]:
-    store = await SqliteStore.open(path)
+async def _results(path: str, run: str) -> list[Result]:
+    store = await open_store(path)
     try:
         if await store.run(run) is None:
             raise SwarmError(f"run {run!r} is not in the store; `swarm runs` lists those that are")

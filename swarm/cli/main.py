@@ -1,4 +1,4 @@
-"""The commands: check, schema, run, calibrate, receipt, explain, runs, models."""
+"""The commands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from swarm import __version__
+from swarm.cli.cache import app as cache_app
+from swarm.cli.dead import app as dead_app
+from swarm.cli.effects import effects
+from swarm.cli.memory import app as memory_app
+from swarm.cli.options import Json, StorePlace, existing
+from swarm.cli.store import app as store_app
 from swarm.engine.llama.quantize import requantize
 from swarm.engine.llama.tune.search import tune
 from swarm.errors import SwarmError, SwarmFileError
 from swarm.models.cli import build as models_app
+from swarm.observe.secrets import cleaned
 
 app = typer.Typer(
     name="swarm",
@@ -26,10 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_app(requantize, tune), name="models")
+app.add_typer(cache_app, name="cache")
+app.add_typer(dead_app, name="dead")
+app.add_typer(memory_app, name="memory")
+app.add_typer(store_app, name="store")
+app.command()(effects)
 
 File = Annotated[Path, typer.Argument(help="A swarm file (YAML).")]
-StorePath = Annotated[Path | None, typer.Option("--store", help="The store's file. [default: in the cache folder]")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -39,7 +49,7 @@ def main() -> None:
     except SwarmFileError as e:
         _stop(str(e), 2)
     except SwarmError as e:
-        _stop(f"swarm: {e}", 1)
+        _stop(cleaned(f"swarm: {e}"), 1)
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
@@ -93,7 +103,7 @@ def run(
     output: Annotated[str, typer.Option("--output", "-o", help="Where results go; - is stdout.")] = "-",
     runtime: Annotated[str | None, typer.Option(help="ray or in-process, instead of the file's.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join, e.g. 127.0.0.1:6379.")] = None,
-    store: StorePath = None,
+    store: StorePlace = None,
     json: Json = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
@@ -111,18 +121,47 @@ def run(
 
 
 @app.command()
+def resume(
+    run: Annotated[str, typer.Argument(help="A run that was broken off, as `swarm runs` lists it.")],
+    store: StorePlace = None,
+    json: Json = False,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
+) -> None:
+    """Go on with a run that was broken off: no step that was finished is asked or paid again."""
+    from swarm.cli.resume import resume_run
+    from swarm.observe.log import configure
+
+    configure(json=False, level="warning")
+    _leave(resume_run(existing(store), run, json=json, progress=progress))
+
+
+@app.command()
+def replay(
+    run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
+    file: Annotated[Path | None, typer.Argument(help="A swarm file. [default: the run's own, as it is now]")] = None,
+    store: StorePlace = None,
+    json: Json = False,
+) -> None:
+    """Decide again on what happened in a run, by today's rules and at no cost; show what would differ."""
+    from swarm.cli.replay import replay as decided_again
+
+    for line in decided_again(existing(store), run, file, json):
+        typer.echo(line)
+
+
+@app.command()
 def receipt(
     run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
-    store: StorePath = None,
+    store: StorePlace = None,
     json: Json = False,
 ) -> None:
     """Print what a run cost, tier by tier."""
     from swarm.cli.run import show_receipt
-    from swarm.runtime.session import receipt_of
-    from swarm.state.sqlite import SqliteStore
+    from swarm.runtime.run import receipt_of
+    from swarm.state.store import open_store
 
     async def read() -> object:
-        kept = await SqliteStore.open(_existing(store))
+        kept = await open_store(existing(store))
         try:
             return await receipt_of(kept, run)
         finally:
@@ -134,13 +173,18 @@ def receipt(
 @app.command()
 def calibrate(
     file: File,
-    data: Annotated[Path, typer.Option("--data", help='JSON lines: {"input": {...}, "labels": {"STEP": {...}}}.')],
+    data: Annotated[
+        Path | None, typer.Option("--data", help='JSON lines: {"input": {...}, "labels": {"STEP": {...}}}.')
+    ] = None,
+    from_runs: Annotated[
+        bool, typer.Option("--from-runs", help="Learn from what dearer tiers said in past runs, too.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The calibration file. [default: beside the swarm file]")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw reliability diagrams into this PNG.")] = None,
     paid: Annotated[bool, typer.Option("--paid", help="Ask remote tiers too, within the file's budget.")] = False,
-    store: StorePath = None,
+    store: StorePlace = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
 ) -> None:
     """Learn from labelled items how sure each tier's answers are, and what can be promised about them."""
@@ -148,7 +192,7 @@ def calibrate(
     from swarm.observe.log import configure
 
     configure(json=False, level="warning")
-    calibrate_swarm(Request(file, data, output, plot, paid, store, progress))
+    calibrate_swarm(Request(file, data, output, plot, paid, store, progress, from_runs))
 
 
 @app.command()
@@ -167,26 +211,26 @@ def backtest(
 def explain(
     run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
     task: Annotated[str | None, typer.Argument(help="One task of it. [default: all]")] = None,
-    store: StorePath = None,
+    store: StorePlace = None,
     json: Json = False,
 ) -> None:
     """Say why each decision of a run was made, and what would have changed it."""
     from swarm.cli.explain import explain as told
 
-    for line in told(_existing(store), run, task, json):
+    for line in told(existing(store), run, task, json):
         typer.echo(line)
 
 
 @app.command()
-def runs(store: StorePath = None, json: Json = False) -> None:
+def runs(store: StorePlace = None, json: Json = False) -> None:
     """List the runs that the store knows, the latest last."""
     import msgspec
 
     from swarm.state.base import RunRecord
-    from swarm.state.sqlite import SqliteStore
+    from swarm.state.store import open_store
 
     async def read() -> list[RunRecord]:
-        kept = await SqliteStore.open(_existing(store))
+        kept = await open_store(existing(store))
         try:
             return await kept.runs()
         finally:
@@ -210,15 +254,6 @@ def _runtime_kind(runtime: str | None, address: str | None) -> Literal["ray", "i
             return "ray" if address else None
         case _:
             _stop(f"--runtime {runtime!r} is not known; use ray or in-process", 2)
-
-
-def _existing(store: Path | None) -> Path:
-    from swarm.models.store import default_home
-
-    path = store or default_home() / "store.db"
-    if not path.is_file():
-        _stop(f"swarm: {path}: no store there; `swarm run` makes it, --store names another", 1)
-    return path
 
 
 def _leave(code: int) -> NoReturn:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 import msgspec
@@ -39,21 +41,24 @@ class Request:
     output: str
     runtime: Literal["ray", "in-process"] | None
     address: str | None
-    store: Path | None
+    store: str | None
     json: bool
     progress: bool
+    resume: str | None = None  # a run to go on with
 
 
 def answer_all(request: Request) -> int:
     """Run it; the exit code."""
     plan = planned(request.file)
     _refuse_same_file(request.input, request.output)
+    note = {"input": _whole(request.input), "output": _whole(request.output), "sha256": sha256(request.input),
+            "runtime": request.runtime, "address": request.address}  # fmt: skip
     with _opened(request.input, "rb") as source, _opened(request.output, "ab") as out:
         console = Console(stderr=True)
         show = request.progress and console.is_terminal
         try:
             with console.status(LOADING) if show else _nothing():
-                running = launch(plan, runtime=request.runtime, address=request.address, store=request.store)
+                running = launch(plan, runtime=request.runtime, address=request.address, store=request.store, note=note)
         except KeyboardInterrupt:
             print("Interrupted before the swarm was up; nothing was asked", file=sys.stderr)
             return INTERRUPTED
@@ -64,14 +69,17 @@ def answer_all(request: Request) -> int:
                 source.seek(0)
             if request.output != "-":
                 out.truncate(0)  # what an earlier run has left is dropped only now, when there is a swarm to write anew
+            writer = OrderedWriter(out)
             try:
-                broken = asyncio.run(_pump(running, source, OrderedWriter(out), _progress(console, request, show)))
+                known = _known(running, request.resume) if request.resume is not None else {}
+                broken = asyncio.run(_pump(running, source, writer, _progress(console, request, show), known))
                 if broken:
                     code = FAILED
                     print(f"swarm: {broken:,} items broke down; their records say why", file=sys.stderr)
             except (KeyboardInterrupt, asyncio.CancelledError) as e:
                 code = INTERRUPTED if isinstance(e, KeyboardInterrupt) else TERMINATED
-                print(f"Interrupted: what was finished is written; run {running.run_id}", file=sys.stderr)
+                go_on = f"`swarm resume {running.run_id}` goes on with it"
+                print(f"Interrupted: what was finished is written; {go_on}", file=sys.stderr)
             running.finish()
             receipt = running.receipt()
         show_receipt(receipt, request.json, sys.stderr if request.output == "-" else sys.stdout)
@@ -86,9 +94,21 @@ def show_receipt(receipt: Receipt, as_json: bool, out: IO[str]) -> None:
         Console(file=out, width=None if out.isatty() else 140).print(rendered(receipt))
 
 
-async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress: Progress | None) -> int:
+def _known(swarm: Swarm, run: str) -> dict[int, Result]:
+    """Results by position, once what was broken off has been finished."""
+    return {r.position: r for r in swarm.resume_sync(run) if r.position is not None}
+
+
+async def _pump(
+    swarm: Swarm,
+    source: IO[bytes],
+    writer: OrderedWriter,
+    progress: Progress | None,
+    known: Mapping[int, Result] = MappingProxyType({}),
+) -> int:
     """Answer every line, writing each result as soon as those before it are written; how many items broke down.
 
+    `known`: results by position that are there already.
     Raises what the writer raises, at once.
     """
     current = asyncio.current_task()
@@ -103,7 +123,7 @@ async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress
 
     async def one(position: int, line: Line) -> None:
         nonlocal broken
-        record, is_broken = await _record(swarm, line)
+        record, is_broken = await _record(swarm, line, position, known.get(position))
         broken += is_broken
         writer.put(position, record)
 
@@ -145,7 +165,7 @@ async def _pump(swarm: Swarm, source: IO[bytes], writer: OrderedWriter, progress
             progress.stop()
 
 
-async def _record(swarm: Swarm, line: Line) -> tuple[dict[str, Any], bool]:
+async def _record(swarm: Swarm, line: Line, position: int, known: Result | None) -> tuple[dict[str, Any], bool]:
     """The item with the swarm's result beside its own keys, or an error record with the line's number.
 
     And whether the item broke down: the swarm could not say what became of it. A line that is no item did not.
@@ -153,15 +173,16 @@ async def _record(swarm: Swarm, line: Line) -> tuple[dict[str, Any], bool]:
     if line.item is None:
         return {"line": line.number, "error": line.error}, False
     try:
-        result = await swarm.run(line.item)
+        result = known or await swarm.run(line.item, position=position)
     except SwarmError as e:
         return {**line.item, "line": line.number, "error": str(e)}, True
     except Exception as e:  # the fault is ours, and the others' answers are worth having
         return {**line.item, "line": line.number, "error": f"{type(e).__name__}: {e}"}, True
-    return {**line.item, "swarm": _shown(result)}, False
+    return {**line.item, "swarm": shown(result)}, False
 
 
-def _shown(result: Result) -> dict[str, Any]:
+def shown(result: Result) -> dict[str, Any]:
+    """What the output says of a result."""
     steps = {
         name: {"status": s.status, "tier": s.tier, "confidence": _rounded(s.confidence), "reason": s.reason}
         for name, s in result.steps.items()
@@ -194,6 +215,18 @@ def _refuse_same_file(input: str, output: str) -> None:
     with suppress(OSError):
         if "-" not in (input, output) and Path(input).samefile(output):
             raise SwarmError(f"{output}: is the input too; name another file for the results")
+
+
+def sha256(name: str) -> str | None:
+    """Of a file of items: who goes on with a run must find them where they were."""
+    if name == "-" or not Path(name).is_file():
+        return None
+    with open(name, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _whole(name: str) -> str:
+    return name if name == "-" else str(Path(name).absolute())
 
 
 @contextmanager

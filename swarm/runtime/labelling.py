@@ -2,8 +2,8 @@
 
 An item is `{"input": {...}, "labels": {"STEP": {...}}}`; a swarm of one step may say `"label": {...}` instead. A step
 is asked with what it would be given if the steps before it had answered as their labels say; where such a label is
-missing, the step is skipped for that item. Tiers are asked in the order of the ladder, each told what those before it
-said, as in a run whose every answer escalates.
+missing, the step is skipped for that item. Tiers are asked in the order of the ladder, in every way that they can be
+asked (`ways`), each told what those before it said, as in a run whose every answer escalates.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from swarm.dispatch.learnt import Labels, Seen, comparable, is_right
 from swarm.dispatch.once import ask_once
 from swarm.dispatch.rules import LOCAL
 from swarm.dispatch.setting import Setting
+from swarm.dispatch.ways import Way, ways
 from swarm.errors import CalibrationError, SwarmError
-from swarm.plan.plan import MissingInput, Plan, PlannedStep, Tier, resolve
+from swarm.plan.plan import MissingInput, Plan, PlannedStep, resolve
 from swarm.state.base import Refusal
 
 
@@ -86,7 +87,7 @@ async def labelled(
 async def _step(
     setting: Setting, holds: Holds, task: TaskId, step: PlannedStep, item: Item, paid: bool
 ) -> dict[str, Seen] | None:
-    """By tier; None where the item says nothing about this step."""
+    """By way; None where the item says nothing about this step."""
     if step.name not in item.labels:
         return None
     try:
@@ -95,17 +96,18 @@ async def _step(
         return None
     seen: dict[str, Seen] = {}
     earlier: tuple[Earlier, ...] = ()
-    for tier in step.ladder:
+    for way in ways(step):
+        tier = way.tier
         if tier.kind not in LOCAL and not (paid and tier.kind == "remote" and tier.name not in setting.unavailable):
             continue
-        answer = await _asked(setting, holds, task, step, tier, given, earlier)
+        answer = await _asked(setting, holds, task, step, way, given, earlier)
         if answer is not None:
             right = is_right(answer.output, item.labels[step.name]) and not answer.signals.checks_failed
-            seen[tier.name] = Seen(
+            seen[way.name] = Seen(
                 signals=answer.signals, correct=right, answer=comparable(answer.output),
                 micro_usd=answer.usage.micro_usd, ms=answer.usage.ms,
             )  # fmt: skip
-            earlier += (Earlier(tier.name, answer.output, answer.signals),)
+            earlier += (Earlier(way.name, answer.output, answer.signals),)
     return seen
 
 
@@ -114,12 +116,12 @@ async def _asked(
     holds: Holds,
     task: TaskId,
     step: PlannedStep,
-    tier: Tier,
+    way: Way,
     given: dict[str, Any],
     earlier: tuple[Earlier, ...],
 ) -> Answer | None:
-    """The tier's answer; None where it has none. Raises `CalibrationError` where the budget does not allow it."""
-    reply = await ask_once(setting, holds, task, step, tier, given, earlier)
+    """The answer got this way; None where there is none. Raises `CalibrationError` where the budget forbids it."""
+    reply = await ask_once(setting, holds, task, step, way.tier, given, earlier, way.samples)
     if isinstance(reply, Refusal):
-        raise CalibrationError(f"calibrating stopped: {explain(reply, step.name, tier.name)}, or give fewer items")
+        raise CalibrationError(f"calibrating stopped: {explain(reply, step.name, way.tier.name)}, or give fewer items")
     return reply if isinstance(reply, Answer) else None

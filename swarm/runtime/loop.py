@@ -121,6 +121,8 @@ class Loop:
 class _Crossing(Generic[T]):
     """Work on the swarm's loop whose end is told on the loop of whoever asked for it."""
 
+    __slots__ = ("_home", "_task", "_work", "reply")
+
     def __init__(self, work: Coroutine[Any, Any, T], reply: asyncio.Future[T], home: Mail) -> None:
         self.reply = reply
         self._work = work

@@ -86,6 +86,15 @@ class _Connection:
 _connection = _Connection()
 
 
+def join(address: str) -> None:
+    """Use the cluster at `address`. Raises `LaunchError`. To be followed by one `leave`."""
+    _connection.join(address, 0)
+
+
+def leave() -> None:
+    _connection.leave()
+
+
 class HostActor:
     """A `Host` behind bytes. Plain class; `RayRuntime` makes it an actor."""
 

@@ -1,59 +1,57 @@
-"""One run of a swarm, on the swarm's own event loop: hosts, bus, store and dispatcher put together, and taken apart."""
+"""A launched swarm on its own event loop: hosts, bus and store put together, and taken apart."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import structlog
 
-from protocols.ids import RunId, new_id
-from protocols.records import RunRecord
+from protocols.answers import Ask
+from protocols.control import Health, Ready
+from protocols.ids import HostId, RunId, new_id
 from protocols.tasks import Result, Task
-from swarm.dispatch.dispatcher import Dispatcher, Publish, Setting
+from swarm.bus.bus import BusStatistics
+from swarm.dispatch.dispatcher import Publish
 from swarm.dispatch.learnt import Learnt, load
-from swarm.dispatch.purse import Purse
 from swarm.dispatch.rules import rules, stale
 from swarm.engine import remote
-from swarm.errors import CalibrationError, StoreError
+from swarm.engine.base import Embedder
+from swarm.errors import CalibrationError, StoreError, SwarmError
 from swarm.models.store import default_home
-from swarm.observe.receipt import Receipt, build
+from swarm.observe.receipt import Receipt
 from swarm.plan.plan import Plan
 from swarm.runtime.base import Runtime
-from swarm.runtime.estimate import Estimator, baseline_price
 from swarm.runtime.hosts import Hosts
 from swarm.runtime.in_process import InProcessRuntime
-from swarm.runtime.person import PersonFile
-from swarm.runtime.placement import place
-from swarm.state.base import Store
+from swarm.runtime.letters import Letters
+from swarm.runtime.placement import place, room
+from swarm.runtime.retry import retried
+from swarm.runtime.run import Run, Shop
+from swarm.runtime.workshop import open_embedder
 from swarm.state.store import open_store
 
 log = structlog.get_logger(__name__)
 
 
 class Session:
-    """Made by `open`. `answer` may be called by any number of coroutines at once."""
+    """Made by `open`. Works on one run at a time; `run` is its id, and it is begun with its first task."""
 
-    def __init__(self, setting: Setting, hosts: Hosts, owned: AsyncExitStack) -> None:
-        self.setting = setting
-        self.plan = setting.plan
-        self.run = setting.run
-        self.bus = setting.bus
-        self.hosts = hosts
-        self._store = setting.store
-        self._dispatcher = Dispatcher(setting)
+    def __init__(self, shop: Shop, owned: AsyncExitStack, letters: Letters) -> None:
+        self.plan = shop.plan
+        self.run: RunId = letters.run
+        self._letters = letters
+        self._shop = shop
         self._owned = owned
-        self._room = asyncio.Semaphore(self.plan.runtime.max_in_flight)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._first: float | None = None
-        self._finished = False
-        person = self.plan.runtime.person_file
-        self._person = PersonFile(Path(person)) if person else None
+        self._current: Run | None = None
+        self._beginning: asyncio.Future[Run] | None = None
+        self._expected: int | None = None
+        self._retries: set[asyncio.Future[Result]] = set()
 
     @classmethod
     async def open(
@@ -64,95 +62,120 @@ class Session:
         together: bool,
         local: Runtime | None = None,
         unavailable: Mapping[str, str] | None = None,
+        note: Mapping[str, Any] | None = None,
     ) -> Session:
-        """Open the store, start the hosts, and begin a run. What was started is ended again when a part fails.
+        """Open the store and start the hosts. What was started is ended again when a part fails.
 
         `local` starts the host in this process. `unavailable`: tier -> why it cannot be asked; default: remote tiers
-        without a key or a price.
+        without a key or a price. `note`: kept with the run.
         """
         async with AsyncExitStack() as owned:
             store = await open_store(plan.runtime.store or default_home() / "store.db")
             owned.push_async_callback(store.close)
             owned.push_async_callback(runtime.close)
             missing = dict(unavailable) if unavailable is not None else _unreachable(plan)
-            hosts = Hosts(place(plan, frozenset(missing), together=together), runtime, local or InProcessRuntime())
+            letters = Letters(store.records, new_id("r"))
+            owned.push_async_callback(letters.close)
+            placed = place(plan, frozenset(missing), together=together)
+            hosts = Hosts(placed, runtime, local or InProcessRuntime(), room=room(plan), keep=letters.keep)
             bus = await hosts.start(owned)
-            models = {tier: sha256 for ready in hosts.ready.values() for tier, sha256 in ready.models.items()}
-            taught = rules(plan, _learnt(plan, models), models)
-            record = RunRecord(
-                id=new_id("r"), swarm=plan.name, plan_hash=plan.hash, started=time.time(), about=_about(plan, missing)
-            )
-            if plan.tenant is not None:
-                await store.tenant(plan.tenant, plan.tenant_limit)
-            await store.begin(record, plan.run_limit, plan.tenant)
-            purse = Purse(plan) if plan.aim.answer_micro_usd is not None else None
-            setting = Setting(record.id, plan, bus, store, Estimator(), hosts.calibrations(), missing,
-                              rules=taught, purse=purse)  # fmt: skip
-            return cls(setting, hosts, owned.pop_all())
+            learnt = _learnt(plan, hosts.models())
+            digest = _sha256(plan.learnt) if learnt is not None else None
+            embedder = await _embedder(plan)
+            if embedder is not None:
+                owned.callback(embedder.close)
+            shop = Shop(plan, store, hosts, bus, rules(plan, learnt, hosts.models()), missing, digest, note or {},
+                        embedder=embedder)  # fmt: skip
+            return cls(shop, owned.pop_all(), letters)
+
+    async def current(self) -> Run:
+        """The run that is worked on. Raises `StoreError` when it cannot be begun."""
+        if self._current is not None:
+            return self._current
+        if self._beginning is None:
+            self._beginning = asyncio.ensure_future(self._begun())
+        return await asyncio.shield(self._beginning)  # whoever waits for it may go away
+
+    async def _begun(self) -> Run:
+        """Begin a run. One that cannot be begun is ended, and the next caller begins another."""
+        try:
+            self._current = await Run.begin(self._shop, self.run, self._expected)
+            return self._current
+        except BaseException:
+            failed, self.run = self.run, new_id("r")
+            self._letters.run, self._beginning = self.run, None
+            with suppress(SwarmError):
+                await self._shop.store.end(failed, time.time())
+            raise
 
     def expect(self, tasks: int) -> None:
         """So many more tasks will come: a budget can be made to last them."""
-        if (purse := self.setting.purse) is not None:
-            purse.expected = (purse.expected or 0) + tasks
+        if self._current is not None:
+            self._current.expect(tasks)
+        else:
+            self._expected = (self._expected or 0) + tasks
 
     async def answer(self, task: Task, publish: Publish | None) -> Result:
         """The task's terminal state; what a person should see is written before this returns."""
-        current = asyncio.current_task()
-        assert current is not None
-        self._tasks.add(current)
+        return await (await self.current()).answer(task, publish)
+
+    async def resume(self, run: RunId) -> list[Result]:
+        """Go on with a run that was broken off, and work on that one from now on. See `Run.reopen`."""
+        if self._beginning is not None:
+            raise StoreError(
+                f"run {self.run!r} has begun here; resume {run!r} in a swarm that has not been asked anything yet"
+            )
+        self._beginning = asyncio.ensure_future(self._reopened(run))
+        return await (await asyncio.shield(self._beginning)).go_on()
+
+    async def _reopened(self, run: RunId) -> Run:
         try:
-            async with self._room:
-                left_ms, left_of = self._left()
-                if left_ms is not None:
-                    task = msgspec.structs.replace(task, left_ms=left_ms, left_of=left_of)
-                result = await self._dispatcher.run(task, publish or _nobody)
-            if result.status == "person" and self._person is not None:
-                await asyncio.shield(asyncio.to_thread(self._person.hand_over, task.input, result))
-            return result
-        finally:
-            self._tasks.discard(current)
+            self._current = await Run.reopen(self._shop, run)
+        except BaseException:
+            self._beginning = None
+            raise
+        self.run = self._letters.run = run
+        if self._expected:
+            self._current.expect(self._expected)
+        return self._current
+
+    async def retry(self, ask: Ask) -> Result:
+        """Ask once more what was given up on, as a run of its own. Raises `SwarmError` where it cannot be asked."""
+        retry = asyncio.ensure_future(retried(self._shop, ask))
+        self._retries.add(retry)
+        retry.add_done_callback(self._retries.discard)
+        return await retry
 
     async def receipt(self) -> Receipt:
-        return await receipt_of(self._store, self.run)
+        return await (await self.current()).receipt()
+
+    def hosts(self) -> dict[HostId, Ready]:
+        """Each host as it last reported itself."""
+        return dict(self._shop.hosts.ready)
+
+    async def health(self) -> list[Health]:
+        return await self._shop.bus.health()
+
+    async def statistics(self) -> BusStatistics:
+        return self._shop.bus.statistics()
 
     async def stop_tasks(self) -> None:
-        running = list(self._tasks)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        if self._current is not None:
+            await self._current.stop_tasks()
 
     async def finish(self) -> None:
         """End the run: nothing of it runs any more, and its receipt is final. May be called twice."""
-        await self.stop_tasks()
-        await self._dispatcher.close()
-        if not self._finished:
-            self._finished = True
-            await self._store.end(self.run, time.time())
+        await (await self.current()).finish()
 
     async def close(self) -> None:
         try:
-            await self.finish()
+            if self._beginning is not None:
+                await asyncio.gather(self._beginning, return_exceptions=True)
+            await asyncio.gather(*self._retries, return_exceptions=True)
+            if self._current is not None:
+                await self._current.finish()
         finally:
             await self._owned.aclose()
-
-    def _left(self) -> tuple[int | None, Literal["task", "run"]]:
-        """Milliseconds that a task which starts now may take, and whether its own limit says so or the run's."""
-        now = time.monotonic()
-        self._first = self._first if self._first is not None else now
-        own, whole = self.plan.task_limit.ms, self.plan.run_limit.ms
-        if whole is None:
-            return own, "task"
-        left = max(1, whole - int((now - self._first) * 1000))
-        return (own, "task") if own is not None and own <= left else (left, "run")
-
-
-async def receipt_of(store: Store, run: RunId) -> Receipt:
-    """The receipt of a run that the store knows, finished or not. Raises `StoreError` for an unknown one."""
-    record = await store.run(run)
-    if record is None:
-        raise StoreError(f"run {run!r} is not in the store; `swarm runs` lists those that are")
-    balance = await store.balance(f"run:{run}")
-    return build(record, await store.attempts(run), await store.results(run), balance)
 
 
 def _learnt(plan: Plan, models: Mapping[str, str]) -> Learnt | None:
@@ -170,22 +193,18 @@ def _learnt(plan: Plan, models: Mapping[str, str]) -> Learnt | None:
     return learnt
 
 
+async def _embedder(plan: Plan) -> Embedder | None:
+    """For steps that answer from what they were asked before, as far as this machine has one."""
+    head = next((model for model in plan.models.values() if model.kind == "head" and model.recording is None), None)
+    if head is None or all(step.cache.kind != "semantic" for step in plan.steps):
+        return None
+    return await asyncio.to_thread(open_embedder, head.name, plan.registry)
+
+
+def _sha256(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def _unreachable(plan: Plan) -> dict[str, str]:
     models = (model for model in plan.models.values() if model.kind == "remote")
     return {model.tier: why for model in models if (why := remote.unavailable(model)) is not None}
-
-
-def _about(plan: Plan, missing: dict[str, str]) -> dict[str, Any]:
-    """What the receipt needs to know about the run besides its attempts."""
-    compared = baseline_price(plan.compare_with, plan.models)
-    about: dict[str, Any] = {"unavailable": missing, "on_exhausted": plan.on_exhausted}
-    about["ladders"] = [[step.name, [tier.name for tier in step.ladder]] for step in plan.steps]
-    if compared is not None:
-        model, price = compared
-        prices = {"input": price.input_per_mtok, "output": price.output_per_mtok}
-        about["baseline"] = {"model": model, "source": price.source, **prices}
-    return about
-
-
-def _nobody(_: object) -> None:
-    """Nobody watches."""

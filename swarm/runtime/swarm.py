@@ -8,17 +8,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, I
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
+from protocols.answers import Ask
 from protocols.control import Health, Ready
 from protocols.events import Event, TaskFinished
 from protocols.ids import HostId, RunId, new_id
 from protocols.tasks import Result, Task
 from swarm.bus.bus import BusStatistics
+from swarm.dispatch.setting import Publish
 from swarm.observe.receipt import Receipt
 from swarm.plan.plan import Plan
+from swarm.runtime.admission import Admission
+from swarm.runtime.base import Ends, Working
 from swarm.runtime.loop import Loop
-from swarm.runtime.session import Session
 
 Item = Mapping[str, Any]
 BUFFERED = 4  # times `max_in_flight`: results that `map` keeps while an earlier one is not there
@@ -31,10 +32,11 @@ class Swarm:
     running event loop, or from a notebook.
     """
 
-    def __init__(self, plan: Plan, session: Session, loop: Loop) -> None:
+    def __init__(self, plan: Plan, session: Working, loop: Loop) -> None:
         self.plan = plan
         self._session = session
         self._loop = loop
+        self._admission = Admission(plan.runtime.max_in_flight)
         self._closed = False
 
     @property
@@ -43,12 +45,32 @@ class Swarm:
         return self._session.run
 
     def run_sync(self, item: Item) -> Result:
-        """Answer one item and wait for it. Every task ends in exactly one status; look at `result.status`."""
-        return self._loop.wait(self._run(item))
+        """Answer one item and wait for it. Every task ends in exactly one status; look at `result.status`.
 
-    async def run(self, item: Item) -> Result:
-        """Answer one item. Cancelling cancels the task, down to the decode that is running."""
-        return await self._loop.bridge(self._run(item))
+        Raises `Overloaded` where too many wait already: nothing was begun, and the error says when to come back.
+        """
+        with self._admission.place():
+            return self._loop.wait(self._run(item))
+
+    async def run(self, item: Item, *, position: int | None = None) -> Result:
+        """Answer one item. Cancelling cancels the task, down to the decode that is running.
+
+        `position`: its place among the caller's items; it is kept, and stands in the result. Raises `Overloaded` where
+        too many wait already: nothing was begun, and the error says when to come back.
+        """
+        return await self._answered(item, None, position)
+
+    async def resume(self, run: RunId) -> list[Result]:
+        """Go on with a run that was broken off, and work on that one from now on; the results of all its tasks.
+
+        No step that was finished is asked or paid again. To be called before this swarm is asked anything. Raises
+        `StoreError` for a run that the store does not know, or that was made by another plan or calibration.
+        """
+        return await self._loop.bridge(self._session.resume(run))
+
+    def resume_sync(self, run: RunId) -> list[Result]:
+        """`resume` for plain code."""
+        return self._loop.wait(self._session.resume(run))
 
     async def map(self, items: Iterable[Item] | AsyncIterable[Item], *, ordered: bool = True) -> AsyncIterator[Result]:
         """Answers to many items, at most `runtime.max_in_flight` at once.
@@ -85,10 +107,10 @@ class Swarm:
                     future = over.popleft()
                     if future in running:
                         position = running.pop(future)
-                        ready[position] = _placed(future.result(), position)
+                        ready[position] = future.result()
                 if fetch is not None and fetch.done() and has_room():
                     try:
-                        running[begun(self.run(fetch.result()))] = given
+                        running[begun(self._answered(fetch.result(), None, given, patient=True))] = given
                         given += 1
                         fetch = begun(anext(source))
                     except StopAsyncIteration:
@@ -120,9 +142,11 @@ class Swarm:
         """What happens to one item, as it happens; the last event is `TaskFinished` with the result."""
         here = asyncio.get_running_loop()
         seen: asyncio.Queue[Event] = asyncio.Queue()
-        running = asyncio.ensure_future(
-            self._loop.bridge(self._run(item, lambda event: here.call_soon_threadsafe(seen.put_nowait, event)))
-        )
+
+        def tell(event: Event) -> None:
+            here.call_soon_threadsafe(seen.put_nowait, event)
+
+        running = asyncio.ensure_future(self._answered(item, tell))
         try:
             while True:
                 event = asyncio.ensure_future(seen.get())
@@ -144,21 +168,25 @@ class Swarm:
         """Say that so many more items will come, so that a budget can be made to last them. `map` does so for lists."""
         self._session.expect(items)
 
+    def retry(self, ask: Ask) -> Result:
+        """Ask once more what a run has given up on (`swarm dead`), as a run of its own."""
+        return self._loop.wait(self._session.retry(ask))
+
     def receipt(self) -> Receipt:
         """What this run has cost so far, tier by tier, and what the always-strong way would have cost."""
         return self._loop.wait(self._session.receipt())
 
     def hosts(self) -> dict[HostId, Ready]:
         """Each host as it last reported itself: node, process id, models by hash, calibrations."""
-        return dict(self._session.hosts.ready)
+        return self._session.hosts()
 
     def health(self) -> list[Health]:
         """Each living host's load and memory now."""
-        return self._loop.wait(self._session.bus.health())
+        return self._loop.wait(self._session.health())
 
     def statistics(self) -> BusStatistics:
         """A frozen look at the bus: answers per host, restarts, redeliveries, dead letters."""
-        return self._session.bus.statistics()
+        return self._loop.wait(self._session.statistics())
 
     def stop_tasks(self) -> None:
         """Cancel what runs and wait until it has ended; the swarm stays open."""
@@ -169,13 +197,19 @@ class Swarm:
         self._loop.wait(self._session.finish())
 
     def close(self) -> None:
-        """Cancel what runs, end the hosts, close the store. May be called twice."""
+        """Cancel what runs, end the hosts, close the store; a detached swarm goes on. May be called twice."""
         if not self._closed:
             self._closed = True
             try:
                 self._loop.wait(self._session.close())
             finally:
                 self._loop.stop()
+
+    def shut_down(self) -> None:
+        """`close`, and a detached swarm ends too, with its hosts."""
+        if not self._closed and isinstance(self._session, Ends):
+            self._loop.wait(self._session.end())
+        self.close()
 
     def __enter__(self) -> Swarm:
         return self
@@ -193,17 +227,19 @@ class Swarm:
     ) -> None:
         await asyncio.to_thread(self.close)
 
-    async def _run(self, item: Item, publish: Any = None) -> Result:
+    async def _answered(
+        self, item: Item, publish: Publish | None = None, position: int | None = None, *, patient: bool = False
+    ) -> Result:
+        """`patient`: for who takes no more than he has room for."""
+        with self._admission.place(patient=patient):
+            return await self._loop.bridge(self._run(item, publish, position))
+
+    async def _run(self, item: Item, publish: Publish | None = None, position: int | None = None) -> Result:
         if not isinstance(item, Mapping):
             reason = f"an item is a mapping from input names to values, not {type(item).__name__}"
-            return Result(task=new_id("t"), status="failed", reason=reason)
-        task = Task(id=new_id("t"), run=self.run_id, input=dict(item))
+            return Result(task=new_id("t"), status="failed", reason=reason, position=position)
+        task = Task(id=new_id("t"), run=self.run_id, input=dict(item), position=position)
         return await self._session.answer(task, publish)
-
-
-def _placed(result: Any, position: int) -> Result:
-    placed: Result = msgspec.structs.replace(result, position=position)
-    return placed
 
 
 async def _next(results: AsyncIterator[Result]) -> Result:

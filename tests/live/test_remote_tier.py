@@ -60,6 +60,7 @@ steps:
   order: {{specialist: order, input: {{text: "${{input.text}}"}}}}
 budget:
   task: {{usd: {usd}, seconds: 60}}
+cache: off
 """
 ITEM = {"text": "My parcel A-2 has not come, and I need it today!"}
 

@@ -225,7 +225,7 @@ def test_an_interrupted_run_keeps_what_was_finished(
     assert process.stderr is not None
     receipt = json.loads(process.stdout.read())
     told = process.stderr.read().decode()
-    assert told == f"Interrupted: what was finished is written; run {receipt['run']}\n"
+    assert told == f"Interrupted: what was finished is written; `swarm resume {receipt['run']}` goes on with it\n"
     assert receipt["tasks"]["cancelled"] >= 1
     texts = [record["text"] for record in records(out.read_text())]
     assert texts[:2] == ["a", "b"]

@@ -62,10 +62,10 @@ def test_an_item_that_breaks_down_is_a_record_and_counted(swarm: Swarm, monkeypa
     """Whatever it raised, with its line; the others are answered, and a broken line is no broken item."""
     real = swarm.run
 
-    async def run(item: Any) -> Any:
+    async def run(item: Any, *, position: int) -> Any:
         if item["text"] == "b":
             raise KeyError("a mistake of ours")
-        return await real(item)
+        return await real(item, position=position)
 
     monkeypatch.setattr(swarm, "run", run)
     out = io.BytesIO()

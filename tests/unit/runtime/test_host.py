@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from protocols.answers import Answer, Ask, Failed, Reason, Usage
@@ -110,6 +111,27 @@ async def test_the_mailbox_is_bounded(desk: Desk) -> None:
     await desk.replies(3)
     assert desk.deliver(ask("a-3"), ask("a-4")) == []
     assert {reply.id for reply in await desk.replies(2)} == {"a-3", "a-4"}
+
+
+async def test_one_kind_of_ask_does_not_fill_the_mailbox_alone(tmp_path: Path) -> None:
+    """A quarter of it is left to the others; of what there is only one kind of may be as many as fit."""
+    for tiers, most in ((("small", "remote"), 6), (("small",), 8)):
+        spec = msgspec.structs.replace(SPEC, mailbox=8, tiers={"s": tiers})
+        host = Host(spec, Desk(tmp_path).bench, node="n")
+        batch = [Envelope(to="host-0", sender="dispatcher", body=ask(f"a-{i}")) for i in range(9)]
+        assert [refusal.id for refusal in host.deliver(batch)] == [f"a-{i}" for i in range(most, 9)]
+        other = Envelope(to="host-0", sender="dispatcher", body=ask("b-0", "remote"))
+        assert bool(host.deliver([other])) == (len(tiers) == 1)
+        host.close()
+
+
+async def test_what_raised_may_be_tried_again(desk: Desk) -> None:
+    """A second delivery is worked on again; it may go well."""
+    desk.error = RuntimeError("lost")
+    assert isinstance(await desk.reply_to(ask()), Failed)
+    desk.error = None
+    assert isinstance(await desk.reply_to(ask()), Answer)
+    assert desk.bench.begun == ["a-1", "a-1"]
 
 
 async def test_an_ask_delivered_twice_is_worked_on_once(desk: Desk) -> None:

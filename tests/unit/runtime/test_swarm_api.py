@@ -16,6 +16,7 @@ from protocols.events import TaskFinished
 from swarm.errors import SwarmError
 from swarm.runtime.loop import Loop
 from swarm.runtime.person import PersonFile
+from swarm.runtime.session import Session
 from swarm.runtime.swarm import BUFFERED, Swarm
 from swarm.testing import Hangs, Says, Script, launch_scripted
 
@@ -57,7 +58,10 @@ def test_every_streamed_task_that_ends_with_a_person_is_in_the_person_file(mood:
         return ends
 
     with launch_scripted(mood, Script({"mood": Says({"label": "happy"}, confidence=0.1)})) as running:
-        running._session._person = PersonFile(Path("out/person.jsonl"))  # a scripted swarm hands nothing over
+        session = running._session
+        assert isinstance(session, Session)
+        run = running._loop.wait(session.current())
+        run._person = PersonFile(Path("out/person.jsonl"))  # a scripted swarm hands nothing over
         assert asyncio.run(streamed(running)) == 20
     lines = Path("out/person.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["input"]["text"] for line in lines] == [str(n) for n in range(20)]

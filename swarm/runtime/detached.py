@@ -1,0 +1,251 @@
+"""A dispatcher in a process of its own, which outlives the program that started it: a detached Ray actor.
+
+Its tasks go on when that program ends; `connect` finds it again by name. Keys of paid models come from the environment
+of the Ray node that it runs on, which is the caller's own machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+import structlog
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from protocols import codec
+from protocols.answers import Ask
+from protocols.control import Health, Ready
+from protocols.detached import Launch, Launched
+from protocols.events import TaskFinished
+from protocols.ids import HostId, RunId
+from protocols.tasks import Result, Task
+from swarm.bus.bus import BusStatistics
+from swarm.config import EnvRef
+from swarm.dispatch.setting import Publish
+from swarm.errors import LaunchError, SwarmError
+from swarm.models.store import default_home
+from swarm.observe.log import configure_if_nobody_has
+from swarm.observe.receipt import Receipt
+from swarm.plan.plan import Plan
+from swarm.runtime.on_ray import join, leave
+from swarm.runtime.session import Session
+
+log = structlog.get_logger(__name__)
+
+NAMESPACE = "swarmlet"
+CALLS_AT_ONCE = 10_000  # a task is one call; the session itself bounds how many are worked on
+
+
+class DispatcherActor:
+    """A `Session` behind bytes. Plain class; `start` makes it an actor."""
+
+    def __init__(self, launch: bytes) -> None:
+        self._launch = codec.unpack(launch, Launch)
+        self._session: Session | None = None
+
+    async def open(self) -> bytes:
+        from swarm.runtime.launch import planned, runtime_of
+
+        configure_if_nobody_has()
+        told = self._launch
+        plan = planned(told.file)
+        if plan.hash != told.plan_hash:
+            raise LaunchError(f"{told.file}: has changed while the swarm was launched; launch it again")
+        places = {"store": told.store, "person_file": told.person_file}
+        places = {key: place for key, place in places.items() if place is not None}
+        settings = plan.runtime.model_copy(update={"kind": told.hosts_kind, "address": None, **places})
+        plan = dataclasses.replace(plan, runtime=settings)
+        together = told.hosts_kind == "in-process"
+        self._session = await Session.open(plan, runtime_of(plan), together=together, note=told.note)
+        return await self.about()
+
+    async def about(self) -> bytes:
+        session = self._opened
+        told = self._launch
+        return codec.pack(Launched(file=told.file, plan_hash=told.plan_hash, run=session.run, hosts=session.hosts()))
+
+    async def answer(self, task: bytes) -> bytes:
+        return codec.pack(await self._opened.answer(codec.unpack(task, Task), None))
+
+    async def resume(self, run: RunId) -> bytes:
+        return codec.pack(await self._opened.resume(run))
+
+    async def retry(self, ask: bytes) -> bytes:
+        return codec.pack(await self._opened.retry(codec.unpack(ask, Ask)))
+
+    async def expect(self, tasks: int) -> None:
+        self._opened.expect(tasks)
+
+    async def receipt(self) -> bytes:
+        return codec.pack(await self._opened.receipt())
+
+    async def health(self) -> bytes:
+        return codec.pack(await self._opened.health())
+
+    async def statistics(self) -> bytes:
+        return codec.pack(await self._opened.statistics())
+
+    async def stop_tasks(self) -> None:
+        await self._opened.stop_tasks()
+
+    async def finish(self) -> None:
+        await self._opened.finish()
+
+    async def close(self) -> None:
+        await self._opened.close()
+
+    @property
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise LaunchError("the swarm is still being launched; connect again in a moment")
+        return self._session
+
+
+class DetachedSession:
+    """The same from afar. `close` lets go of it, `end` ends it."""
+
+    def __init__(self, name: str, actor: Any, about: Launched, owned: AsyncExitStack) -> None:
+        self.name = name
+        self.about = about
+        self._actor = actor
+        self._owned = owned
+        self._run = about.run
+
+    @property
+    def run(self) -> RunId:
+        return self._run
+
+    def expect(self, tasks: int) -> None:
+        self._actor.expect.remote(tasks)
+
+    async def answer(self, task: Task, publish: Publish | None) -> Result:
+        """Cancelling cancels the task over there. Only the last event is told."""
+        result = codec.unpack(await self._call("answer", codec.pack(task)), Result)
+        if publish is not None:
+            publish(TaskFinished(task=task.id, result=result))
+        return result
+
+    async def resume(self, run: RunId) -> list[Result]:
+        results = codec.unpack(await self._call("resume", run), list[Result])
+        self._run = run
+        return results
+
+    async def retry(self, ask: Ask) -> Result:
+        return codec.unpack(await self._call("retry", codec.pack(ask)), Result)
+
+    async def receipt(self) -> Receipt:
+        return codec.unpack(await self._call("receipt"), Receipt)
+
+    def hosts(self) -> dict[HostId, Ready]:
+        return dict(self.about.hosts)
+
+    async def health(self) -> list[Health]:
+        return codec.unpack(await self._call("health"), list[Health])
+
+    async def statistics(self) -> BusStatistics:
+        return codec.unpack(await self._call("statistics"), BusStatistics)
+
+    async def stop_tasks(self) -> None:
+        await self._call("stop_tasks")
+
+    async def finish(self) -> None:
+        await self._call("finish")
+
+    async def close(self) -> None:
+        await self._owned.aclose()
+
+    async def end(self) -> None:
+        """End the swarm over there, and its hosts with it; then let go."""
+        with suppress(SwarmError):  # it is gone already, which is what was wanted
+            await self._call("close")
+        with suppress(RayError):
+            ray.kill(self._actor)
+        await self.close()
+
+    async def _call(self, method: str, *args: object) -> Any:
+        reference = getattr(self._actor, method).remote(*args)
+        try:
+            return await reference
+        except asyncio.CancelledError:
+            ray.cancel(reference)
+            raise
+        except RayTaskError as e:
+            raise e.cause from None  # the error as it was raised over there
+        except RayActorError as e:
+            remedy = f"`swarm resume {self._run}` goes on with its run"
+            raise SwarmError(f"swarm {self.name!r} is gone: {str(e).splitlines()[0]}; {remedy}") from e
+
+
+async def start(plan: Plan, name: str, note: Mapping[str, Any]) -> DetachedSession:
+    """Start the dispatcher of `plan` on this machine, in the cluster that the plan names.
+
+    Raises `LaunchError` without a cluster that outlives this process, or with a name that is taken.
+    """
+    settings = plan.runtime
+    if settings.address is None or plan.path is None:
+        raise LaunchError(
+            "a detached swarm needs a cluster that outlives this process: start one with `ray start --head`, and give "
+            "its address"
+        )
+    launch = Launch(
+        file=plan.path, plan_hash=plan.hash, store=_whole(settings.store or default_home() / "store.db"),
+        hosts_kind=settings.kind, person_file=_whole(settings.person_file), note=dict(note),
+    )  # fmt: skip
+    async with AsyncExitStack() as owned:
+        await _join(settings.address, owned)
+        actor = _create(name, launch)
+        try:
+            about = codec.unpack(await _plain(actor.open.remote()), Launched)
+        except BaseException as e:
+            ray.kill(actor)
+            raise (e.cause if isinstance(e, RayTaskError) else e) from None
+        return DetachedSession(name, actor, about, owned.pop_all())
+
+
+async def find(name: str, address: str) -> DetachedSession:
+    """The detached swarm of that name. Raises `LaunchError` where there is none, with the names of those that are."""
+    async with AsyncExitStack() as owned:
+        await _join(address, owned)
+        try:
+            actor = ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            known = sorted(a["name"] for a in ray.util.list_named_actors(True) if a["namespace"] == NAMESPACE)
+            there = f"there are {', '.join(map(repr, known))}" if known else "there is none"
+            raise LaunchError(f"no detached swarm {name!r} in the cluster at {address}; {there}") from None
+        session = DetachedSession(name, actor, Launched(file="", plan_hash="", run=""), owned)
+        about = codec.unpack(await session._call("about"), Launched)
+        return DetachedSession(name, actor, about, owned.pop_all())
+
+
+def _whole(place: str | Path | EnvRef | None) -> str | None:
+    """A path from the root. What is no path is as it was; of what stands in the environment, nothing is said."""
+    if place is None or isinstance(place, EnvRef):
+        return None
+    return place if isinstance(place, str) and "://" in place else str(Path(place).absolute())
+
+
+async def _join(address: str, owned: AsyncExitStack) -> None:
+    await asyncio.to_thread(join, address)
+    owned.push_async_callback(asyncio.to_thread, leave)
+
+
+def _create(name: str, launch: Launch) -> Any:
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options: dict[str, Any] = {
+        "name": name, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": 0,
+        "max_task_retries": 0, "max_concurrency": CALLS_AT_ONCE, "scheduling_strategy": here,
+    }  # fmt: skip
+    try:
+        return ray.remote(DispatcherActor).options(**options).remote(codec.pack(launch))
+    except ValueError as e:
+        raise LaunchError(f"swarm {name!r} is running already; connect to it, or give another name") from e
+
+
+async def _plain(reference: Any) -> Any:
+    return await reference
