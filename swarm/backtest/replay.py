@@ -29,7 +29,7 @@ class Unreadable(ValueError):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one tier said to one query. `correct` may be a share, 0..1."""
+    """What one tier said to one query. `correct` may be a share, 0..1. `step` and `signals` are for recorded tiers."""
 
     query: str
     tier: str
@@ -40,6 +40,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ms: float = 0.0
     tokens_in: int = 0
     tokens_out: int = 0
+    step: str | None = None
+    signals: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)

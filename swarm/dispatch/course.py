@@ -12,22 +12,28 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar, assert_never
 
+import msgspec
+
 from protocols import events
 from protocols.answers import Earlier
 from protocols.ids import new_id
 from protocols.money import Limit
 from protocols.tasks import Result, StepResult, Task, Why
 from swarm.dispatch import moves, policy
+from swarm.dispatch.again import Past, retrace
 from swarm.dispatch.attempts import Attempts, Made
+from swarm.dispatch.extras import TaskExtras
 from swarm.dispatch.holds import Holds
-from swarm.dispatch.journal import Journal
+from swarm.dispatch.journal import Journal, encode
 from swarm.dispatch.judge import value_of
 from swarm.dispatch.setting import Publish, Setting
 from swarm.dispatch.usable import unusable
 from swarm.dispatch.watch import Watch
+from swarm.dispatch.ways import asked_as
 from swarm.dispatch.why import explained, outcome
 from swarm.errors import StoreError
-from swarm.plan.plan import resolve
+from swarm.observe.secrets import cleaned
+from swarm.plan.plan import memory_key, resolve
 from swarm.state.base import Attempt
 
 T = TypeVar("T")
@@ -36,25 +42,30 @@ PAUSE_S = 0.1  # before a task's end is written again
 
 
 class Course:
-    """Runs once."""
+    """Runs once. `past`: of a task that was accepted before, and is gone on with."""
 
-    def __init__(self, setting: Setting, holds: Holds, watch: Watch, task: Task, publish: Publish, log: Any) -> None:
+    def __init__(
+        self, setting: Setting, holds: Holds, watch: Watch, task: Task, publish: Publish, log: Any,
+        past: Past | None = None,
+    ) -> None:  # fmt: skip
         self._s = setting
         self._holds = holds
         self._task = task
         self._publish = publish
         self._log = log
-        self._state = policy.TaskState(setting.plan, setting.unavailable, setting.rules, watch.alarmed)
+        self._past = past
+        self._state = policy.TaskState(setting.plan, setting.unavailable, setting.rules)
         self._watch = watch
         self._journal = Journal(setting.store, setting.run, holds)
-        self._attempts = Attempts(setting, holds, task, self._tell, self._report)
-        self._begun: list[tuple[moves.Try, dict[str, Any]]] = []  # attempts to be made, with their inputs
+        self._extras = TaskExtras(setting.extras, setting.run, task.id)
+        self._attempts = Attempts(setting, holds, task, self._tell, self._report, watch.alarmed, self._extras)
+        self._begun: list[tuple[moves.Try, dict[str, Any], str | None]] = []  # to be made, with inputs and memory's key
         self._running: dict[str, asyncio.Task[None]] = {}
         self._happened: deque[Made] = deque()
         self._waiting: asyncio.Future[None] | None = None  # for something to happen
         self._decided: list[moves.Decision] = []  # to be acted on when the journal is written
         self._why: list[Why] = []
-        self._accepted = False
+        self._accepted = past is not None
         self._result: Result | None = None
         self._started = setting.clock()
 
@@ -63,6 +74,12 @@ class Course:
 
         Raises `StoreError` where the task cannot be accepted, or its end cannot be written.
         """
+        try:
+            return await self._run()
+        finally:
+            self._extras.over()
+
+    async def _run(self) -> Result:
         finish = moves.Finish("cancelled", "the caller cancelled it")
         try:
             finish = await self._live()
@@ -72,7 +89,7 @@ class Course:
         except Exception as e:  # the store failed, or the fault is ours: nothing goes on unseen
             if not self._accepted:
                 raise
-            cause = f"{type(e).__name__}: {e}"[:500]
+            cause = cleaned(f"{type(e).__name__}: {e}")[:500]
             self._log.warning("task.broken", task_id=self._task.id, cause=cause, exc_info=not isinstance(e, StoreError))
             finish = moves.Finish("failed", cause)
         try:
@@ -95,18 +112,35 @@ class Course:
         return self._state.finished
 
     async def _until_finished(self) -> None:
+        if self._past is None:
+            await self._accept()
+        if self._past is not None and self._past.attempts:
+            await self._go_on(self._past)
+        else:
+            problem = unusable(self._s.plan, self._task.input)
+            await self._decide(moves.Begin() if problem is None else moves.Unusable(problem))
+        while self._state.finished is None:
+            await self._make_attempts()
+            await self._step()
+
+    async def _accept(self) -> None:
         plan = self._s.plan
         steps = (
             None if plan.step_limit == Limit() else dict.fromkeys((step.name for step in plan.steps), plan.step_limit)
         )
-        await self._s.store.accept(self._s.run, self._task.id, plan.task_limit, steps)
+        await self._s.store.accept(self._s.run, self._task.id, plan.task_limit, steps, body=_kept(self._task))
         self._accepted = True
         self._tell(events.TaskAccepted(task=self._task.id))
-        problem = unusable(self._s.plan, self._task.input)
-        await self._decide(moves.Begin() if problem is None else moves.Unusable(problem))
-        while self._state.finished is None:
-            await self._make_attempts()
-            await self._step()
+
+    async def _go_on(self, past: Past) -> None:
+        """Take the task up where the journal leaves it."""
+        known = retrace(self._s.plan, past, self._s.rules)
+        known.state.unavailable = self._s.unavailable
+        self._state, self._why = known.state, known.why
+        self._journal.cost, self._journal.place = known.cost, known.place
+        self._attempts.spent = known.cost.micro_usd
+        self._decided = list(known.begin)
+        await self._carry_out()
 
     # --- what happens
 
@@ -119,8 +153,8 @@ class Course:
         if len(begun) == 1 and not self._running:
             await self._attempts.make(*begun[0])
         else:
-            for decision, given in begun:
-                self._running[decision.step] = asyncio.create_task(self._attempts.make(decision, given))
+            for decision, given, key in begun:
+                self._running[decision.step] = asyncio.create_task(self._attempts.make(decision, given, key))
         while not self._happened:
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
@@ -145,6 +179,7 @@ class Course:
                 decided = policy.decide(made.event, self._state) if made.event is not None else []
             finally:  # whatever becomes of the task, this attempt is over
                 self._journal.over(made, outcome(made, decided))
+                self._extras.used(made.attempt.step, made.used, getattr(made.event, "signals", None))
             self._note(decided, made)
         await self._carry_out()
 
@@ -166,10 +201,16 @@ class Course:
             return
         if self._s.purse is not None and verdict.weighed:
             self._s.purse.weighed(verdict, value_of(self._s.plan.aim, answered.money))
-        if verdict.accepted and self._s.plan.aim.explore:
-            step = self._s.plan.step(answered.step)
+        step, name = self._s.plan.step(answered.step), asked_as(answered.tier, answered.samples)
+        paid = any(tier.kind == "remote" and tier.name == name for tier in step.ladder)
+        if paid or (verdict.accepted and verdict.keep == name and self._s.plan.aim.explore):
             given = resolve(step, self._task.input, self._state.known)
-            self._watch.accepted(self._task.id, step, given, Earlier(answered.tier, answered.output, answered.signals))
+            said = Earlier(name, answered.output, answered.signals)
+            earlier = tuple(e for e in self._state.steps[step.name].earlier if e.tier != name)
+            if paid:
+                self._watch.escalated(self._task.id, step, given, earlier, said)
+            else:
+                self._watch.accepted(self._task.id, step, given, said, earlier)
 
     def _missed(self, missed: moves.Missed) -> Attempt:
         """What a tier that cannot be asked would have got."""
@@ -189,12 +230,15 @@ class Course:
         decided, self._decided = self._decided, []
         for decision in decided:
             self._act(decision)
+            if isinstance(decision, moves.EndStep):
+                await self._extras.ended(self._s.plan.step(decision.step), decision)
 
     def _act(self, decision: moves.Decision) -> None:
         match decision:
             case moves.Try():
-                given = resolve(self._s.plan.step(decision.step), self._task.input, self._state.known)
-                self._begun.append((decision, given))
+                step, known = self._s.plan.step(decision.step), self._state.known
+                given = resolve(step, self._task.input, known)
+                self._begun.append((decision, given, memory_key(step, self._task.input, known)))
             case moves.Escalate():
                 self._escalated(decision)
             case moves.EndStep():
@@ -293,7 +337,16 @@ class Course:
             why=tuple(self._why),
             reason=finish.reason or None,
             ms=int((self._s.clock() - self._started) * 1000),
+            position=self._task.position,
         )
+
+
+def _kept(task: Task) -> bytes:
+    """What the store keeps of a task, to go on with it. One that cannot be kept is of no use to its steps either."""
+    try:
+        return encode(task)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return encode(msgspec.structs.replace(task, input={}))
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:

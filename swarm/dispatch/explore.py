@@ -29,6 +29,15 @@ def propensity(accepted: bool, epsilon: float) -> float:
     return epsilon if accepted else 1.0
 
 
+def in_plain_sample(task_id: str, step: str, chance: float, floor: float, seed: int = 1) -> bool:
+    """Whether a label, seen with this `chance`, belongs to a plain sample of all that was asked, each with `floor`.
+
+    Exact bounds count labels and know no weights. Those that were seen with more than the least chance, `floor`, are
+    therefore thinned to it by another coin (rejection sampling, von Neumann 1951), the same at every replay.
+    """
+    return uniform(task_id, step, seed) * chance < floor
+
+
 def weights(propensities: Sequence[float], most: float = MOST_WEIGHT) -> list[float]:
     """One over each propensity, clipped at `most`.
 

@@ -12,6 +12,8 @@ from swarm.dispatch.attempts import NOTHING, Made
 from swarm.dispatch.holds import Holds
 from swarm.state.base import Attempt, Store
 
+encode = msgspec.msgpack.Encoder().encode
+
 
 class _Entry(msgspec.Struct, frozen=True):
     """An attempt that is over."""
@@ -22,10 +24,11 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """One task's. `cost`: what its attempts have used, all together."""
+    """One task's. `cost`: what its attempts have used, all together. `place`: how many there have been."""
 
     def __init__(self, store: Store, run: RunId, holds: Holds) -> None:
         self.cost = NOTHING
+        self.place = 0
         self._store = store
         self._run = run
         self._holds = holds
@@ -36,12 +39,16 @@ class Journal:
         unused = made.used == NOTHING
         if not unused:
             self.cost += made.used
-        attempt = msgspec.structs.replace(made.attempt, outcome=became, micro_usd=made.used.micro_usd)
+        event = b"" if made.event is None else encode(made.event)
+        attempt = msgspec.structs.replace(
+            made.attempt, outcome=became, micro_usd=made.used.micro_usd, place=self._next_place(), event=event
+        )
         self._unwritten.append(_Entry(attempt, made.used, void=made.event is None and unused))
 
     def missed(self, attempt: Attempt) -> None:
         """Note one that could not be made."""
-        self._unwritten.append(_Entry(attempt, NOTHING, void=True))
+        placed = msgspec.structs.replace(attempt, place=self._next_place())
+        self._unwritten.append(_Entry(placed, NOTHING, void=True))
 
     async def write(self) -> None:
         """Write down what was noted. May be done again after a failure or an interruption: an attempt ends once."""
@@ -53,6 +60,10 @@ class Journal:
                 raise errors[0]
         self._unwritten.clear()
         self._holds.ended()
+
+    def _next_place(self) -> int:
+        self.place += 1
+        return self.place - 1
 
     async def _end(self, entry: _Entry) -> None:
         if entry.void:

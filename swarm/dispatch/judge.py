@@ -1,15 +1,20 @@
-"""Is this answer good enough, and if not, who is asked next? Pure: a step's rule, what is known, what money is worth.
+"""Is this answer good enough, and if not, what is asked next? Pure: a step's rule, what is known, what money is worth.
 
-Without a stated value of an answer, tiers are asked in order until one is sure enough. With one, asking on is weighed
-against its price (`choice`): a sure answer may be worth a dearer one's look, and a doubtful one may not be.
+Without a stated value of an answer, what can be asked is asked in order until one is sure enough. With a value, asking
+on is weighed against its price (`choice`): a sure answer may be worth a dearer one's look, a doubtful one may not. Of
+several answers the likeliest to be right is kept, where labels tell; it need not be the dearest tier's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
 
 from protocols.tasks import Weighed
+from swarm.dispatch.at_hand import NEVER, Case, Missing, at_hand, threshold
 from swarm.dispatch.choice import (
     Alternative,
     Choice,
@@ -24,10 +29,13 @@ from swarm.dispatch.choice import (
 from swarm.dispatch.offers import Priced, weighed
 from swarm.dispatch.quality import Reading
 from swarm.dispatch.rules import LOCAL, Prices, Rule
-from swarm.plan.plan import Aim, PlannedStep, Tier
+from swarm.dispatch.ways import Way
+from swarm.plan.plan import Aim, PlannedStep
 
-NEVER = 2.0  # a threshold that no confidence reaches
 FREE = Prices(0.0, 0.0)
+CONFIDENT = "confident enough"
+__all__ = ["NEVER", "PLENTY", "Money", "Verdict", "judge", "threshold", "value_of"]
+
 REMOTE_RIGHT, LOCAL_RIGHT = 0.9, 0.7  # P(right) of a tier of which nothing has been measured
 
 
@@ -43,11 +51,12 @@ class Money:
 PLENTY = Money()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`rung`: who is asked if the answer is not accepted, as a place in the ladder; None: nobody, keep the best.
+class Verdict(msgspec.Struct, frozen=True):
+    """`keep`: the answer that is the best by now, as `asked_as` names it; `sure`: P(right) of it; `enough`: so sure
+    that it may be kept, even where asking on is worth more.
 
-    `weighed` is empty where nothing was weighed.
+    `rung`: who is asked if it is not accepted, as a place in the ladder, and for how many `samples`; None: nobody, the
+    best is kept. `weighed` is empty where nothing was weighed.
     """
 
     accepted: bool
@@ -57,23 +66,34 @@ class Verdict:
     weighed: tuple[Weighed, ...] = ()
     would_change: str = ""
     rule: str = ""
+    samples: int = 1
+    keep: str = ""
+    sure: float = 0.0
+    enough: bool = False
 
 
 def judge(
     step: PlannedStep, rung: int, readings: Mapping[str, Reading], rule: Rule, aim: Aim, money: Money,
-    missing: Mapping[str, str] | frozenset[str] = frozenset(), *, alarmed: bool = False,
+    missing: Missing = frozenset(), *, alarmed: bool = False, samples: int = 1,
 ) -> Verdict:  # fmt: skip
-    """Judge the answer of the tier at `rung`. `missing`: tiers that cannot be asked; `alarmed`: see `Watch`."""
-    tier = step.ladder[rung]
-    sure = readings[tier.name].confidence
-    least = threshold(step, tier, rule, alarmed=alarmed)
-    by_right = aim.certified and tier.kind in LOCAL and sure >= least  # just what the certificate was made for
+    """Judge the answer of the tier at `rung`, chosen from so many `samples`, and with it those that came before it.
+
+    `readings`: all answers at hand, by `asked_as`. `missing`: what cannot be asked, or has failed, by the same names.
+    `alarmed`: see `Watch`.
+    """
+    if aim.answer_micro_usd is None and rule.quality is None and step.samples == 1:
+        return _at_its_word(step, rung, readings, rule, alarmed)
+    case = at_hand(step, (rung, samples > 1), readings, rule, aim, missing, alarmed)
+    by_right = aim.certified and case.best.tier.kind in LOCAL and case.sure >= case.least  # just what was certified
     if aim.answer_micro_usd is None or by_right:
-        return _in_order(rung, sure, least, rule)
-    value = value_of(aim, money)
-    now, offers = _offers(step, rung, readings, rule, money, missing, value)
-    choice = choose(now, offers, value, money.left_micro_usd)
-    return replace(_by_value(step, rung, sure, least, choice), rule=rule.why)
+        found = _in_order(case)
+    else:
+        value = value_of(aim, money)
+        now, offers = _offers(case, money, value)
+        found = replace(_by_value(case, choose(now, offers, value, money.left_micro_usd)), rule=rule.why)
+    enough = case.sure >= case.least
+    keep, sure = (case.best.name, case.sure) if enough else case.keep
+    return replace(found, keep=keep, sure=sure, enough=enough)
 
 
 def value_of(aim: Aim, money: Money) -> Value:
@@ -83,44 +103,81 @@ def value_of(aim: Aim, money: Money) -> Value:
     )
 
 
-def threshold(step: PlannedStep, tier: Tier, rule: Rule, *, alarmed: bool = False) -> float:
-    """Least confidence at which this tier's answer is kept; above 1: none is."""
-    if tier.kind not in LOCAL:
-        return step.accept_at
-    return NEVER if alarmed or rule.accept_at is None else rule.accept_at
+# --- what is decided --------------------------------------------------------------------------------------------
 
 
-def _in_order(rung: int, sure: float, least: float, rule: Rule) -> Verdict:
-    told = rule.why if rule.certificate is not None or rule.accept_at is None else ""
+def _at_its_word(step: PlannedStep, rung: int, readings: Mapping[str, Reading], rule: Rule, alarmed: bool) -> Verdict:
+    """The latest answer by its threshold alone: nothing is known that could speak for another, or for asking again."""
+    tier = step.ladder[rung]
+    sure, least = readings[tier.name].confidence, threshold(step, tier, rule, alarmed=alarmed)
     if sure >= least:
-        return Verdict(True, None, least, "confident enough", rule=told)
-    said = f"confidence {sure:.2f} is below {least:.2f}" if least < NEVER else "no answer of this tier is kept"
-    return Verdict(False, rung + 1, least, said, rule=told)
+        return Verdict(True, None, least, CONFIDENT, rule=_ground(rule), keep=tier.name, sure=sure, enough=True)
+    keep, most = tier.name, 0.0
+    for name, reading in readings.items():  # the latest is the last, and of equals the one to keep
+        if reading.confidence >= most:
+            keep, most = name, reading.confidence
+    return Verdict(False, rung + 1, least, _doubt(sure, least), rule=_ground(rule), keep=keep, sure=most)
 
 
-def _by_value(step: PlannedStep, rung: int, sure: float, least: float, choice: Choice) -> Verdict:
-    weighed = tuple(map(_told, choice.alternatives))
-    paths = [a for a in choice.alternatives if a.path]
+def _in_order(case: Case) -> Verdict:
+    if case.sure >= case.least:
+        return Verdict(True, None, case.least, _kept(case, CONFIDENT), rule=_ground(case.rule))
+    rung, samples = case.last.rung + 1, 1
+    if (again := _again(case)) is not None:
+        rung, samples = again.rung, again.samples
+    said = _doubt(case.sure, case.least)
+    return Verdict(False, rung, case.least, said, rule=_ground(case.rule), samples=samples)
+
+
+def _ground(rule: Rule) -> str:
+    """Where the threshold is from, if not from the file alone."""
+    return rule.why if rule.certificate is not None or rule.accept_at is None else ""
+
+
+def _doubt(sure: float, least: float) -> str:
+    return f"confidence {sure:.2f} is below {least:.2f}" if least < NEVER else "no answer of this tier is kept"
+
+
+def _again(case: Case) -> Way | None:
+    """The latest tier once more, for several candidates, where that may be kept."""
+    if case.last.samples > 1 or case.least >= NEVER:
+        return None
+    sampled = next((way for way in case.left if way.rung == case.last.rung), None)
+    return (
+        sampled
+        if sampled is not None and threshold(case.step, sampled.tier, case.rule, samples=sampled.samples) < NEVER
+        else None
+    )
+
+
+def _kept(case: Case, said: str) -> str:
+    if case.best == case.last:
+        return said
+    return f"the answer of {case.best.name} is likelier to be right than that of {case.last.name}"
+
+
+def _by_value(case: Case, choice: Choice) -> Verdict:
+    least, sure = case.least, case.sure
+    known = Verdict(False, None, least, "", tuple(map(_told, choice.alternatives)), _would_change(choice, sure))
+    paths = [a.path[0] for a in choice.alternatives if a.path]
     stay = choice.action in ("accept", "give_up")
-    changed = _would_change(choice, sure)
     if stay and sure >= least:
-        return Verdict(True, None, least, "nothing dearer is worth its price", weighed, changed)
-    if stay and least < NEVER and not _person_follows(step):
+        return replace(known, accepted=True, reason=_kept(case, "nothing dearer is worth its price"))
+    person = len(case.step.ladder) - 1 if case.step.ladder[-1].kind == "person" else None
+    if stay and least < NEVER and person is None:
         said = f"confidence {sure:.2f} is below {least:.2f}, and nothing dearer is worth its price"
-        return Verdict(False, None, least, said, weighed, changed)
-    names = [tier.name for tier in step.ladder]
+        return replace(known, reason=said)
     if stay:  # it may not be kept: the best that can be asked, else the person at the end
-        said = f"confidence {sure:.2f} does not reach what is kept"
-        to = len(names) - 1 if _person_follows(step) and rung < len(names) - 1 else None
-        if paths and least >= NEVER:
-            to = names.index(paths[0].path[0])
-        return Verdict(False, to, least, said, weighed, changed)
+        known = replace(known, reason=f"confidence {sure:.2f} does not reach what is kept", rung=person)
+        return _to(case, known, paths[0]) if paths and least >= NEVER else known
     said = f"a gain of {choice.gain:.6f} dollars is expected of asking {choice.tier}"
-    return Verdict(False, names.index(choice.alternatives[0].path[0]), least, said, weighed, changed)
+    return _to(case, replace(known, reason=said), paths[0])
 
 
-def _person_follows(step: PlannedStep) -> bool:
-    return step.ladder[-1].kind == "person"
+def _to(case: Case, verdict: Verdict, name: str) -> Verdict:
+    """The verdict to ask for the answer of this name."""
+    way = next(way for way in case.left if way.name == name)
+    return replace(verdict, rung=way.rung, samples=way.samples)
 
 
 def _would_change(choice: Choice, sure: float) -> str:
@@ -140,43 +197,46 @@ def _told(a: Alternative) -> Weighed:
 # --- what can be asked ------------------------------------------------------------------------------------------
 
 
-def _offers(
-    step: PlannedStep, rung: int, readings: Mapping[str, Reading], rule: Rule, money: Money,
-    missing: Mapping[str, str] | frozenset[str], value: Value,
-) -> tuple[Now, list[Offer]]:  # fmt: skip
-    """The answer at hand, and every dearer tier that can be asked with what is expected of it.
+def _offers(case: Case, money: Money, value: Value) -> tuple[Now, list[Offer]]:
+    """The best answer at hand, and everything that can be asked with what is expected of it.
 
-    From the labels where there are any of that tier, else from what such a tier is usually worth.
+    From the labels where there are any of it, else from what such a tier is usually worth. What is below the latest
+    answer is only worth a thought where that will not do; of several candidates only labels know what they gain.
     """
-    tier = step.ladder[rung]
-    above = [t for t in step.ladder[rung + 1 :] if t.kind != "person" and t.name not in missing]
-    priced = [_priced(t, rule, money) for t in above]
-    learnt = [] if rule.quality is None else weighed(rule.quality, readings, priced, value)[1]
-    now = Now(tier.name, _present(tier, readings, rule))
+    rule, now = case.rule, Now(case.best.name, case.right[case.best.name])
+    unsure = case.sure < case.least
+    fit = [
+        way for way in case.left
+        if (way.rung > case.last.rung or unsure)
+        and (way.samples == 1 or (unsure and way.tier.name in case.readings and way.name in rule.taught))
+    ]  # fmt: skip
+    priced = [_priced(way, case, now, money) for way in fit]
+    learnt = [] if rule.quality is None else weighed(rule.quality, case.readings, priced, value)[1]
     known = {offer.tier: offer for offer in learnt}
     return now, [
-        known.get(p.tier) or Offer(p.tier, p.kind, p.micro_usd, p.ms, max(now.confidence, _prior(t, rule)),
+        known.get(p.tier) or Offer(p.tier, p.kind, p.micro_usd, p.ms, max(now.confidence, _prior(way, rule)),
                                    hold_micro_usd=p.hold_micro_usd)
-        for t, p in zip(above, priced, strict=True)
+        for way, p in zip(fit, priced, strict=True)
     ]  # fmt: skip
 
 
-def _present(tier: Tier, readings: Mapping[str, Reading], rule: Rule) -> float:
-    """P(right) of this tier's answer, with all that was said before it."""
-    if rule.quality is None or tier.name not in rule.quality.tiers:
-        return readings[tier.name].confidence
-    return rule.quality.estimates(readings)[rule.quality.tiers.index(tier.name)]
+def _priced(way: Way, case: Case, now: Now, money: Money) -> Priced:
+    most = money.prices.get(way.name, FREE)
+    price = case.rule.prices.get(way.name, most)
+    return Priced(way.name, price.micro_usd, price.ms, _kind(way, case, now), max(price.micro_usd, most.micro_usd))
 
 
-def _priced(tier: Tier, rule: Rule, money: Money) -> Priced:
-    most = money.prices.get(tier.name, FREE)
-    price = rule.prices.get(tier.name, most)
-    kind: Kind = "dearer" if tier.kind == "remote" else "family"
-    return Priced(tier.name, price.micro_usd, price.ms, kind, max(price.micro_usd, most.micro_usd))
+def _kind(way: Way, case: Case, now: Now) -> Kind:
+    """A local tier that is right less often than this answer is asked whether it agrees, a better one for its own."""
+    if way.samples > 1:
+        return "best_of"
+    if way.tier.kind not in LOCAL:
+        return "dearer"
+    return "verify" if _prior(way, case.rule) <= now.confidence else "family"
 
 
-def _prior(tier: Tier, rule: Rule) -> float:
-    calibration = rule.calibrations.get(tier.name)
+def _prior(way: Way, rule: Rule) -> float:
+    calibration = rule.calibrations.get(way.name)
     if calibration is not None and calibration.accuracy is not None:
         return calibration.accuracy
-    return REMOTE_RIGHT if tier.kind == "remote" else LOCAL_RIGHT
+    return LOCAL_RIGHT if way.tier.kind in LOCAL else REMOTE_RIGHT

@@ -7,13 +7,15 @@ program can be served from the same file. A step whose pack, ladder or models ha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from protocols.answers import Signals
+from swarm.dispatch.explore import effective, weights
 from swarm.errors import CalibrationError
 
 VERSION = "calibration/v1"
@@ -31,16 +33,32 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ms: int = 0
 
 
+class Taught(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of an earlier run, judged by a dearer tier: `correct` says that a tier gave the same answer as that one.
+
+    `propensity`: the chance that it was seen, in (0, 1]. `plain`: it belongs to a plain sample of all that was asked.
+    """
+
+    seen: dict[str, Seen]
+    propensity: float
+    plain: bool = False
+
+
 class Labels(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A step's labelled items, each with what its tiers said, cheapest first. `skipped`: items that do not label it."""
+    """A step's labelled items, each with what its tiers said, cheapest first. `skipped`: items that do not label it.
+
+    `taught`: items that a dearer tier, `teacher`, has labelled in earlier runs. It may err; `rows` are the truth.
+    """
 
     answers_hash: str  # `PlannedStep.answers_hash` when they were answered
-    rows: tuple[dict[str, Seen], ...]
+    rows: tuple[dict[str, Seen], ...] = ()
     skipped: int = 0
+    taught: tuple[Taught, ...] = ()
+    teacher: str = ""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The labelled file that was read."""
+    """The labelled file that was read; or "runs", and the digest of what was read of them."""
 
     name: str
     sha256: str
@@ -48,16 +66,20 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Learnt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The whole file. `made`: ISO 8601, UTC. `models`: tier -> sha256 of the weights that answered."""
+    """The whole file. `made`: ISO 8601, UTC. `models`: tier -> sha256 of the weights that answered.
+
+    `data`: the labelled items that were answered, `runs`: what was taken from earlier runs; one of the two at least.
+    """
 
     version: str = msgspec.field(name="schema")
     swarm: str
     plan_hash: str
     program: str
     made: str
-    data: Source
+    data: Source | None = None
     models: dict[str, str]
     steps: dict[str, Labels]
+    runs: Source | None = None
 
 
 def beside(swarm_file: Path) -> Path:
@@ -91,6 +113,39 @@ def load(path: Path) -> Learnt:
         raise CalibrationError(f"{path}: cannot be read ({e.strerror})") from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise CalibrationError(f"{path}: is damaged ({e}); {remedy}") from e
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A step's labels, cut in two: what confidences are learnt from, and what shows that they hold.
+
+    `rows`, `taught`: see `Labels`. `shown`: a plain sample that shares no item with them. `teacher`: by whose word it
+    is judged; "" where that is the truth.
+    """
+
+    rows: Sequence[dict[str, Seen]]
+    taught: Sequence[Taught]
+    shown: Sequence[dict[str, Seen]]
+    teacher: str
+
+
+def halves(labels: Labels) -> Halves:
+    """Every second item shows. Where there are true labels only those do: a promise goes by the truth if it can."""
+    if labels.rows:
+        return Halves(labels.rows[::2], labels.taught, labels.rows[1::2], "")
+    shown = [item.seen for item in labels.taught[1::2] if item.plain]
+    return Halves((), labels.taught[::2], shown, labels.teacher)
+
+
+def pooled(rows: Sequence[dict[str, Seen]], taught: Sequence[Taught]) -> tuple[list[dict[str, Seen]], list[float]]:
+    """All items, and how often each counts: a row once, what runs have taught by one over its propensity.
+
+    The latter are scaled so that together they count as often as they are worth plain labels (`explore.effective`): so
+    neither kind drowns the other.
+    """
+    found = weights([item.propensity for item in taught])
+    scale = effective(found) / sum(found) if found else 0.0
+    return [*rows, *(item.seen for item in taught)], [1.0] * len(rows) + [scale * w for w in found]
 
 
 def is_right(output: Mapping[str, Any], label: Mapping[str, Any]) -> bool:

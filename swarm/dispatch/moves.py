@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from protocols.answers import Earlier, Failed, Signals
+from protocols.money import Amount
 from protocols.tasks import Status
 from swarm.dispatch.judge import PLENTY, Money, Verdict
 from swarm.plan.plan import Tier
@@ -14,20 +15,27 @@ from swarm.plan.plan import Tier
 # --- what happens -----------------------------------------------------------------------------------------------
 
 
-class Begin(msgspec.Struct, frozen=True):
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """The task was accepted."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True, tag="answered"):
+    """`alarmed`: what had certified this tier's answers was known to be broken when this one came.
+
+    `samples`: how many candidates it was chosen from.
+    """
+
     step: str
     tier: str
     output: dict[str, Any]
     signals: Signals
     confidence: float
     money: Money = PLENTY
+    alarmed: bool = False
+    samples: int = 1
 
 
-class AttemptFailed(msgspec.Struct, frozen=True):
+class AttemptFailed(msgspec.Struct, frozen=True, omit_defaults=True, tag="failed"):
     """`no_hold`: the store gave none, so nothing that must be paid may be asked instead."""
 
     step: str
@@ -36,36 +44,53 @@ class AttemptFailed(msgspec.Struct, frozen=True):
     no_hold: bool = False
 
 
-class HoldRefused(msgspec.Struct, frozen=True):
+class HoldRefused(msgspec.Struct, frozen=True, tag="refused"):
     step: str
     tier: str
     detail: str
 
 
-class Unusable(msgspec.Struct, frozen=True):
+class Recalled(msgspec.Struct, frozen=True, omit_defaults=True, tag="recalled"):
+    """The step's answer is known from before: `tier` gave it, and it was accepted.
+
+    `reason`: where it comes from. `rule`: what is promised of reusing it. `saved`: what it cost then.
+    """
+
+    step: str
+    tier: str
+    output: dict[str, Any]
+    confidence: float
+    reason: str
+    rule: str = ""
+    saved: Amount = Amount()
+
+
+class Unusable(msgspec.Struct, frozen=True, tag="unusable"):
     """The task was accepted, and its input is not what the steps need."""
 
     detail: str
 
 
-class TimeUp(msgspec.Struct, frozen=True):
+class TimeUp(msgspec.Struct, frozen=True, tag="time_up"):
     """The task's time, or the run's, has run out."""
 
     of: Literal["task", "run"] = "task"
 
 
-Event = Begin | Answered | AttemptFailed | HoldRefused | Unusable | TimeUp
+Event = Begin | Answered | AttemptFailed | HoldRefused | Recalled | Unusable | TimeUp
 
 
 # --- what to do -------------------------------------------------------------------------------------------------
 
 
 class Try(msgspec.Struct, frozen=True):
-    """Hold the price of this tier, then ask it."""
+    """Hold the price of this tier, then ask it, `after_ms` from now. `samples`: candidates to choose an answer from."""
 
     step: str
     tier: Tier
     earlier: tuple[Earlier, ...]
+    samples: int = 1
+    after_ms: int = 0
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -77,7 +102,10 @@ class Missed(msgspec.Struct, frozen=True):
 
 
 class Escalate(msgspec.Struct, frozen=True):
-    """The answer of `tier` (or its failure) is not good enough; `to` is next, None if the ladder ends."""
+    """The answer of `tier` (or its failure) is not good enough; `to` is next, None if nothing is left to ask.
+
+    `to` may be the same tier, asked for several candidates, and a cheaper one that was skipped before.
+    """
 
     step: str
     tier: str

@@ -21,20 +21,22 @@ from swarm.state.base import Attempt, Refusal
 
 async def ask_once(
     setting: Setting, holds: Holds, task: TaskId, step: PlannedStep, tier: Tier, given: dict[str, Any],
-    earlier: tuple[Earlier, ...],
+    earlier: tuple[Earlier, ...], samples: int = 1,
 ) -> Answer | Failed | Refusal:  # fmt: skip
     """What the tier says, paid by the account of `task`, which must be open. Cancelled, it is charged in full if sent.
 
-    Raises `StoreError`; nothing was asked then, or what was used is still held.
+    `samples`: candidates that it is to choose from. Raises `StoreError`; nothing was asked then, or what was used is
+    still held.
     """
-    hold, is_paid = setting.estimator.hold(step, tier, given), tier.kind == "remote"
+    one, is_paid = setting.estimator.hold(step, tier, given), tier.kind == "remote"
+    hold = Amount(micro_usd=one.micro_usd * samples, tokens=one.tokens * samples, ms=one.ms * samples)
     attempt = Attempt(id=new_id("a"), task=task, step=step.name, tier=tier.name, outcome="looked")
     if (refusal := await holds.take(attempt.id, task, hold, sent=not is_paid)) is not None:
         return refusal
     if is_paid:
         await setting.store.sent(attempt.id)
     ask = Ask(id=attempt.id, task=task, step=step.name, specialist=step.specialist, tier=tier.name, input=given,
-              max_tokens=hold.tokens, earlier=earlier)  # fmt: skip
+              max_tokens=hold.tokens, earlier=earlier, samples=samples)  # fmt: skip
     try:
         reply = await setting.bus.ask(ask)
     except BaseException:

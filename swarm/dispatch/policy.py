@@ -1,19 +1,20 @@
 """The dispatcher's mind: events in, decisions out. No I/O, no clock, no randomness.
 
-`decide` is the whole interface. A `TaskState` is one task's memory between events; only this file changes it.
+`decide` is the whole interface. A `TaskState` (`progress`) is one task's memory; only this file changes it.
 
 The rule: an answer is accepted when the judge says so (`judge`: its confidence reaches the step's threshold, or nothing
-dearer is worth its price). Else the tier that the judge names is asked, or the next of the ladder, as long as its hold
-fits every budget; what the ladder cannot settle is kept as the best answer, flagged, or goes to a person where the
-ladder ends in one.
+dearer is worth its price); it may be an earlier one than the latest. Else what the judge names is asked: the same tier
+for several candidates, the next of the ladder, one further up. Where a tier fails or its hold is refused, those that
+were skipped below it get their turn. What the ladder cannot settle is kept as the best answer, flagged, or goes to a
+person where the ladder ends in one.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, assert_never
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal, assert_never
 
 from protocols.answers import Earlier, Failed
 from protocols.tasks import Status
@@ -31,68 +32,20 @@ from swarm.dispatch.moves import (
     Finish,
     HoldRefused,
     Missed,
+    Recalled,
     TimeUp,
     Try,
     Unusable,
 )
+from swarm.dispatch.progress import Candidate, StepState, TaskState
 from swarm.dispatch.quality import Reading
 from swarm.dispatch.rules import Rule
-from swarm.plan.plan import Plan, PlannedStep, Tier
+from swarm.dispatch.ways import asked_as, rung_of
+from swarm.plan.plan import PlannedStep, Tier
+
+__all__ = ["RETRIES", "StepState", "TaskState", "cause", "decide"]
 
 RETRIES = 1  # of the same tier, after a failure that may pass
-
-
-# --- memory -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An answer that was not sure enough, kept in case nothing better comes."""
-
-    tier: str
-    output: dict[str, Any]
-    confidence: float
-
-
-@dataclass(slots=True)
-class StepState:
-    phase: Literal["waiting", "running", "over"] = "waiting"
-    rung: int = 0
-    retries: int = 0
-    earlier: tuple[Earlier, ...] = ()
-    best: Candidate | None = None
-    end: EndStep | None = None
-    refused: bool = False  # it failed for want of budget
-    readings: dict[str, Reading] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class TaskState:
-    """`unavailable` maps a tier's name to the reason why it cannot be asked in this run.
-
-    `rules`: of the steps for which more is known than their `accept_at`. `alarmed`: steps whose certificate is broken.
-    `known`: what the steps that are over have put out. `open`: how many are not over. `stirred`: places (a heap) of
-    those that may have become ready, so that not all have to be looked at.
-    """
-
-    plan: Plan
-    unavailable: Mapping[str, str] = field(default_factory=dict)
-    rules: Mapping[str, Rule] = field(default_factory=dict)
-    alarmed: Collection[str] = ()
-    steps: dict[str, StepState] = field(init=False)
-    known: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
-    open: int = field(init=False)
-    stirred: list[int] = field(init=False)
-    finished: Finish | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.steps = {step.name: StepState() for step in self.plan.steps}
-        self.open = len(self.steps)
-        self.stirred = [place for place, step in enumerate(self.plan.steps) if not step.needs]
-
-    def outputs(self) -> dict[str, dict[str, Any]]:
-        """What the steps that are over have put out, in the order of the plan."""
-        return {name: self.known[name] for name in self.steps if name in self.known}
 
 
 def decide(event: Event, state: TaskState) -> list[Decision]:
@@ -108,6 +61,8 @@ def decide(event: Event, state: TaskState) -> list[Decision]:
             decisions = _on_failure(event, state)
         case HoldRefused():
             decisions = _on_refusal(event, state)
+        case Recalled():
+            decisions = _on_recall(event, state)
         case Unusable(detail):
             return _finish_now(state, "failed", detail)
         case TimeUp(of):
@@ -127,17 +82,18 @@ def _on_answer(event: Answered, state: TaskState) -> list[Decision]:
     planned, step = state.plan.step(event.step), state.steps[event.step]
     if step.phase == "over":
         return []
-    rule = state.rules.get(event.step) or Rule(planned.accept_at, "as the file says")
-    known = comparable(event.output) if rule.quality is not None else None
-    step.readings[event.tier] = Reading(event.confidence, known)
-    verdict = judge(planned, step.rung, step.readings, rule, state.plan.aim, event.money, state.unavailable,
-                    alarmed=event.step in state.alarmed)  # fmt: skip
+    rule = state.rules.get(event.step) or _stated(planned.accept_at)
+    name = asked_as(event.tier, event.samples)
+    step.rung, step.samples = rung_of(planned, event.tier), event.samples
+    step.readings[name] = Reading(event.confidence, comparable(event.output) if rule.quality is not None else None)
+    step.answers[name] = Candidate(event.tier, event.output, event.confidence)
+    verdict = judge(planned, step.rung, step.readings, rule, state.plan.aim, event.money,
+                    step.missing(state.unavailable), alarmed=event.alarmed, samples=event.samples)  # fmt: skip
+    kept = step.answers[verdict.keep]
+    step.best = best = Candidate(kept.tier, kept.output, verdict.sure, verdict.enough)
     if verdict.accepted:
-        kept = EndStep(event.step, "accepted", event.tier, event.output, event.confidence, verdict=verdict)
-        return [_end(state, kept)]
-    step.earlier += (Earlier(event.tier, event.output, event.signals),)
-    if step.best is None or event.confidence >= step.best.confidence:
-        step.best = Candidate(event.tier, event.output, event.confidence)
+        return [_end(state, EndStep(event.step, "accepted", best.tier, best.output, best.confidence, verdict=verdict))]
+    step.earlier += (Earlier(name, event.output, event.signals),)
     reason = verdict.reason
     if event.signals.checks_failed:
         reason = "failed " + ", ".join(event.signals.checks_failed)
@@ -146,15 +102,24 @@ def _on_answer(event: Answered, state: TaskState) -> list[Decision]:
     return _climb(planned, step, state, event.tier, reason, event.confidence, verdict)
 
 
+@cache
+def _stated(accept_at: float) -> Rule:
+    return Rule(accept_at, "as the file says")
+
+
 def _on_failure(event: AttemptFailed, state: TaskState) -> list[Decision]:
     planned, step = state.plan.step(event.step), state.steps[event.step]
     if step.phase == "over":
         return []
     if event.failed.retryable and step.retries < RETRIES:
         step.retries += 1
-        return [Try(event.step, planned.ladder[step.rung], step.earlier)]
+        pause = event.failed.retry_ms or 0
+        return [Try(event.step, planned.ladder[step.rung], step.earlier, step.samples, pause)]
+    if step.best is not None and step.best.enough:
+        return [_keep_best(event.step, step, state, cause(event.failed))]
     if event.no_hold:
         return _enter(planned, step, state, None, cause(event.failed))
+    step.gone[asked_as(event.tier, step.samples)] = event.failed.reason
     return _climb(planned, step, state, event.tier, cause(event.failed))
 
 
@@ -164,19 +129,33 @@ def cause(failed: Failed) -> str:
 
 
 def _on_refusal(event: HoldRefused, state: TaskState) -> list[Decision]:
-    step = state.steps[event.step]
+    planned, step = state.plan.step(event.step), state.steps[event.step]
     if step.phase == "over":
         return []
+    step.gone[asked_as(event.tier, step.samples)] = event.detail
+    if step.samples > 1:  # only the second look is too dear
+        return _climb(planned, step, state, event.tier, event.detail)
+    if step.best is not None and step.best.enough:
+        return [_keep_best(event.step, step, state, event.detail)]
     if state.plan.on_exhausted == "stop":
         step.phase = "waiting"  # its attempt is over, there is nothing to drop
         return _finish_now(state, "budget_exhausted", event.detail)
+    skipped = (tier.name for tier in planned.ladder[: rung_of(planned, event.tier)])
+    if any(step.untried(name) and name not in state.unavailable for name in skipped):
+        return _climb(planned, step, state, event.tier, event.detail)
     if step.best is not None:
         return [_keep_best(event.step, step, state, event.detail)]
-    last = state.plan.step(event.step).ladder[-1]
+    last = planned.ladder[-1]
     if last.kind == "person":
         return [_end(state, EndStep(event.step, "person", last.name, reason=event.detail))]
     step.refused = True
     return [_end(state, EndStep(event.step, "failed", reason=event.detail))]
+
+
+def _on_recall(event: Recalled, state: TaskState) -> list[Decision]:
+    if state.steps[event.step].phase == "over":
+        return []
+    return [_end(state, EndStep(event.step, "accepted", event.tier, event.output, event.confidence, event.reason))]
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------
@@ -186,24 +165,35 @@ def _climb(
     planned: PlannedStep, step: StepState, state: TaskState, tier: str, reason: str, confidence: float | None = None,
     verdict: Verdict | None = None,
 ) -> list[Decision]:  # fmt: skip
-    """On to the next rung that can be asked, or to the one that the verdict names."""
-    step.rung = step.rung + 1 if verdict is None or verdict.rung is None else verdict.rung
-    step.retries = 0
-    after, reached = _reach(planned, step, state)
+    """On to what the verdict names; without one to the cheapest tier that was not asked yet."""
+    step.retries, step.samples = 0, 1
+    after: list[Decision] = []
+    if verdict is not None and verdict.rung is not None and verdict.samples > 1:
+        step.samples = verdict.samples
+        reached: Tier | None = planned.ladder[verdict.rung]
+    else:
+        after, reached = _reach(planned, step, state, 0 if verdict is None or verdict.rung is None else verdict.rung)
     to = reached.name if reached is not None else None
     decisions: list[Decision] = [Escalate(planned.name, tier, to, reason, confidence, verdict), *after]
     return [*decisions, *_enter(planned, step, state, reached, reason)]
 
 
-def _reach(planned: PlannedStep, step: StepState, state: TaskState) -> tuple[list[Decision], Tier | None]:
-    """Move past rungs that cannot be asked in this run."""
+def _reach(planned: PlannedStep, step: StepState, state: TaskState, at: int = 0) -> tuple[list[Decision], Tier | None]:
+    """The first tier from place `at` up that was not asked and can be; then those below, a person last of all."""
     missed: list[Decision] = []
-    while step.rung < len(planned.ladder):
-        tier = planned.ladder[step.rung]
+    ladder = planned.ladder
+    order: Sequence[int] = range(len(ladder))
+    if at:
+        order = sorted(order, key=lambda rung: (ladder[rung].kind == "person" and rung != at, rung < at, rung))
+    for rung in order:
+        tier = ladder[rung]
+        if not step.untried(tier.name):
+            continue
         if (why := state.unavailable.get(tier.name)) is None:
+            step.rung = rung
             return missed, tier
+        step.gone[tier.name] = why
         missed.append(Missed(planned.name, tier, why))
-        step.rung += 1
     return missed, None
 
 
@@ -215,13 +205,15 @@ def _enter(planned: PlannedStep, step: StepState, state: TaskState, tier: Tier |
     if tier.kind == "person":
         return [_end(state, EndStep(planned.name, "person", tier.name, reason=reason))]
     step.phase = "running"
-    return [Try(planned.name, tier, step.earlier)]
+    return [Try(planned.name, tier, step.earlier, step.samples)]
 
 
 def _keep_best(name: str, step: StepState, state: TaskState, reason: str, verdict: Verdict | None = None) -> EndStep:
+    """What there is: accepted where it is good enough and only more was hoped for, else flagged."""
     assert step.best is not None
     best = step.best
-    return _end(state, EndStep(name, "degraded", best.tier, best.output, best.confidence, reason, verdict))
+    status: Literal["accepted", "degraded"] = "accepted" if best.enough else "degraded"
+    return _end(state, EndStep(name, status, best.tier, best.output, best.confidence, reason, verdict))
 
 
 def _end(state: TaskState, end: EndStep) -> EndStep:
@@ -259,24 +251,7 @@ def _start_ready(state: TaskState) -> list[Decision]:
 def _finish_if_over(state: TaskState) -> list[Decision]:
     if state.open:
         return []
-    return [_finished(state, *_verdict(state))]
-
-
-def _verdict(state: TaskState) -> tuple[Status, str]:
-    """The worst that became of a step, and of the first of those the reason."""
-    by_status = {step.end.status: step.end for step in reversed(state.steps.values()) if step.end is not None}
-    if end := by_status.get("failed"):
-        return ("budget_exhausted" if state.steps[end.step].refused else "failed"), _told(end)
-    if end := by_status.get("person"):
-        return "person", _told(end)
-    if end := by_status.get("degraded"):
-        return "degraded", _told(end)
-    return "done", ""
-
-
-def _told(end: EndStep) -> str:
-    named = f"step {end.step!r}"
-    return end.reason if end.reason.startswith(named) else f"{named}: {end.reason}"
+    return [_finished(state, *state.verdict())]
 
 
 def _finish_now(state: TaskState, status: Status, reason: str) -> list[Decision]:
@@ -287,12 +262,14 @@ def _finish_now(state: TaskState, status: Status, reason: str) -> list[Decision]
             continue
         if step.phase == "running":
             decisions.append(Drop(name))
-        if step.best is not None and state.plan.on_exhausted == "degrade":
+        if step.best is not None and (step.best.enough or state.plan.on_exhausted == "degrade"):
             decisions.append(_keep_best(name, step, state, reason))
         else:
             decisions.append(_end(state, EndStep(name, "skipped", reason=reason)))
-    answered = all(step.end is not None and step.end.output is not None for step in state.steps.values())
-    return [*decisions, _finished(state, "degraded" if answered else status, reason)]
+    ends = {step.end.status for step in state.steps.values() if step.end is not None}
+    if ends == {"accepted"}:
+        return [*decisions, _finished(state, "done", "")]
+    return [*decisions, _finished(state, "degraded" if ends <= {"accepted", "degraded"} else status, reason)]
 
 
 def _finished(state: TaskState, status: Status, reason: str) -> Finish:

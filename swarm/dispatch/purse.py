@@ -30,6 +30,12 @@ class Purse:
         """A task has begun."""
         self._begun += 1
 
+    def resume(self, micro_usd: MicroUSD, tasks: int) -> None:
+        """The run has been here before: so much is spent or held, and so many tasks are over."""
+        self._spent += micro_usd
+        self._begun += tasks
+        self._judged += tasks * self._judged_in_a_task
+
     def change(self, micro_usd: MicroUSD) -> None:
         """So much more is held or spent; less where it is negative."""
         self._spent += micro_usd

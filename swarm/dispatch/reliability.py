@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from swarm.dispatch.explore import effective
 from swarm.errors import SwarmError
 
 WIDTH = 40  # characters of the terminal diagram from 0 to 1
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Reliability:
 
     `ece`: mean |said - was| over bins of equal size; `brier`: mean squared distance to the truth; `auroc`: chance that
     a right answer is surer than a wrong one (None: only one of the two was seen); `coverage_95`: `coverage_at` 0.95.
+    `worth`: how many plain labels the `n` weighted ones are worth.
     """
 
     n: int
@@ -38,46 +43,67 @@ class Reliability:
     auroc: float | None
     coverage_95: float
     bins: tuple[Bin, ...]
+    worth: float
 
 
-def reliability(confidences: Sequence[float], correct: Sequence[bool], bins: int = 10) -> Reliability:
-    """Every figure at once. Raises `ValueError` where there is no answer."""
-    said, was = np.asarray(confidences, float), np.asarray(correct, float)
+def reliability(
+    confidences: Sequence[float], correct: Sequence[bool], bins: int = 10, weights: Sequence[float] | None = None
+) -> Reliability:
+    """Every figure at once. `weights`: how often each answer counts. Raises `ValueError` where there is no answer."""
+    said, was, counts = _arrays(confidences, correct, weights)
     if len(said) == 0:
         raise ValueError("no labelled answers; reliability needs at least one")
     order = np.argsort(said, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
-    found = tuple(Bin(float(said[p].mean()), float(was[p].mean()), len(p)) for p in parts)
+    found = tuple(Bin(_mean(said[p], counts[p]), _mean(was[p], counts[p]), len(p)) for p in parts)
+    gaps = sum(counts[p].sum() * abs(b.said - b.was) for b, p in zip(found, parts, strict=True))
     return Reliability(
         n=len(said),
-        accuracy=float(was.mean()),
-        ece=sum(b.n * abs(b.said - b.was) for b in found) / len(said),
-        brier=float(np.mean((said - was) ** 2)),
-        auroc=auroc(confidences, correct),
-        coverage_95=coverage_at(confidences, correct, 0.95),
+        accuracy=_mean(was, counts),
+        ece=float(gaps / counts.sum()),
+        brier=_mean((said - was) ** 2, counts),
+        auroc=auroc(confidences, correct, weights),
+        coverage_95=coverage_at(confidences, correct, 0.95, weights),
         bins=found,
+        worth=effective(counts.tolist()),
     )
 
 
-def auroc(confidences: Sequence[float], correct: Sequence[bool]) -> float | None:
-    """The chance that a right answer is surer than a wrong one, ties counted half (Mann & Whitney, by ranks)."""
-    said, was = np.asarray(confidences, float), np.asarray(correct, bool)
-    right, wrong = int(was.sum()), int((~was).sum())
+def auroc(
+    confidences: Sequence[float], correct: Sequence[bool], weights: Sequence[float] | None = None
+) -> float | None:
+    """The chance that a right answer is surer than a wrong one, ties counted half (Mann & Whitney 1947)."""
+    said, was, counts = _arrays(confidences, correct, weights)
+    right, wrong = float(counts @ was), float(counts @ (1 - was))
     if not right or not wrong:
         return None
-    _, place, counts = np.unique(said, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # of equal ones, the mean
-    return float((ranks[was].sum() - right * (right + 1) / 2) / (right * wrong))
+    values, place = np.unique(said, return_inverse=True)
+    wrong_at = np.bincount(place, counts * (1 - was), len(values))
+    below = np.cumsum(wrong_at) - wrong_at / 2  # of equal ones, half
+    return float(np.bincount(place, counts * was, len(values)) @ below / (right * wrong))
 
 
-def coverage_at(confidences: Sequence[float], correct: Sequence[bool], accuracy: float) -> float:
+def coverage_at(
+    confidences: Sequence[float], correct: Sequence[bool], accuracy: float, weights: Sequence[float] | None = None
+) -> float:
     """The largest share of answers, the surest first and equally sure ones together, that is right this often."""
-    said, was = np.asarray(confidences, float), np.asarray(correct, float)
+    said, was, counts = _arrays(confidences, correct, weights)
     order = np.argsort(-said, kind="stable")
-    kept = np.arange(1, len(order) + 1)
+    kept = np.cumsum(counts[order])
     last_of_its_kind = np.append(np.diff(said[order]) != 0, True)
-    enough = (np.cumsum(was[order]) >= accuracy * kept - 1e-9) & last_of_its_kind
-    return float(kept[enough].max() / len(order)) if enough.any() else 0.0
+    enough = (np.cumsum((was * counts)[order]) >= accuracy * kept - 1e-9) & last_of_its_kind
+    return float(kept[enough].max() / kept[-1]) if enough.any() else 0.0
+
+
+def _arrays(
+    confidences: Sequence[float], correct: Sequence[bool], weights: Sequence[float] | None
+) -> tuple[Floats, Floats, Floats]:
+    said, was = np.asarray(confidences, float), np.asarray(correct, float)
+    return said, was, np.ones(len(said)) if weights is None else np.asarray(weights, float)
+
+
+def _mean(values: Floats, counts: Floats) -> float:
+    return float(values @ counts / counts.sum())
 
 
 def drawn(reliability: Reliability) -> str:

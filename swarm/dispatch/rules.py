@@ -14,8 +14,9 @@ from protocols.answers import Signals
 from protocols.control import Calibration, TierKind
 from swarm.dispatch import calibrate, quality_fit
 from swarm.dispatch.certify import Certificate, certify_ladder
-from swarm.dispatch.learnt import Labels, Learnt, Seen
+from swarm.dispatch.learnt import Labels, Learnt, Seen, Taught, halves, pooled
 from swarm.dispatch.quality import Labelled, Quality, Reading
+from swarm.dispatch.ways import asked_as, ways
 from swarm.plan.plan import Aim, Plan, PlannedStep, Tier
 
 LOCAL = ("code", "head", "small")
@@ -35,7 +36,7 @@ class Prices:
 class Rule:
     """One step's. `accept_at`: least confidence at which a local answer is kept, None: none is. `why` says from what.
 
-    `calibrations`, `prices` are by tier; `quality` is None where nothing was learnt about what dearer tiers gain.
+    `calibrations`, `prices` are by way; `quality` is None where nothing was learnt about what dearer tiers gain.
     """
 
     accept_at: float | None
@@ -44,7 +45,7 @@ class Rule:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     quality: Quality | None = None
     prices: Mapping[str, Prices] = field(default_factory=dict)
-    taught: frozenset[str] = frozenset()  # tiers of which labels tell; their confidence is by `calibrations` alone
+    taught: frozenset[str] = frozenset()  # ways of which labels tell; their confidence is by `calibrations` alone
 
 
 def rules(plan: Plan, learnt: Learnt | None, models: Mapping[str, str] | None = None) -> dict[str, Rule]:
@@ -57,10 +58,17 @@ def stale(plan: Plan, learnt: Learnt, models: Mapping[str, str] | None = None) -
     return [s.name for s in plan.steps if s.name in learnt.steps and not _fits(s, learnt, models or {})]
 
 
-def believed(rule: Rule | None, tier: Tier, signals: Signals, other: Calibration | None = None) -> float:
-    """P(right) of a tier's answer under a rule. `other`: the map to use where no label tells of this tier."""
-    known = rule is not None and tier.name in rule.taught
-    return _believed(tier.kind, signals, rule.calibrations.get(tier.name) if rule is not None and known else other)
+def believed(
+    rule: Rule | None, tier: Tier, signals: Signals, other: Calibration | None = None, samples: int = 1
+) -> float:
+    """P(right) of a tier's answer, chosen from so many `samples`, under a rule.
+
+    `other`: the map to use where no label tells of this tier; it knows single answers only.
+    """
+    name = asked_as(tier.name, samples)
+    if rule is not None and name in rule.taught:
+        return _believed(tier.kind, signals, rule.calibrations.get(name))
+    return _believed(tier.kind, signals, other if samples == 1 else None)
 
 
 def _believed(kind: TierKind, signals: Signals, calibration: Calibration | None) -> float:
@@ -71,7 +79,8 @@ def _believed(kind: TierKind, signals: Signals, calibration: Calibration | None)
 
 def _labels(step: PlannedStep, learnt: Learnt | None, models: Mapping[str, str]) -> Labels | None:
     labels = learnt.steps.get(step.name) if learnt is not None else None
-    return labels if labels is not None and labels.rows and learnt and _fits(step, learnt, models) else None
+    known = labels is not None and (labels.rows or labels.taught)
+    return labels if known and learnt and _fits(step, learnt, models) else None
 
 
 def _fits(step: PlannedStep, learnt: Learnt, models: Mapping[str, str]) -> bool:
@@ -86,17 +95,20 @@ def _rule(step: PlannedStep, aim: Aim, labels: Labels | None) -> Rule:
         if aim.certified and not free:
             return Rule(None, "nothing is certified without labels; run `swarm calibrate`")
         return Rule(step.accept_at, "as the file says")
-    names = frozenset(name for row in labels.rows for name in row)
+    names = frozenset(name for row in pooled(labels.rows, labels.taught)[0] for name in row)
     if not aim.certified or free:
-        return Rule(step.accept_at, "as the file says", None, *_taught(step, labels.rows), names)
+        return Rule(step.accept_at, "as the file says", None, *_taught(step, labels.rows, labels.taught), names)
     # What the maps have learnt from must not be what shows that they hold.
-    taught, judged = labels.rows[::2], labels.rows[1::2]
-    calibrations, quality, prices = _taught(step, taught)
-    certificate = _certificate(step, aim, calibrations, judged)
+    half = halves(labels)
+    calibrations, quality, prices = _taught(step, half.rows, half.taught)
+    certificate = _certificate(step, aim, calibrations, half.shown)
+    if certificate is None and aim.error is not None:
+        return Rule(None, "nothing is certified by what runs have taught, as not every answer could be seen; set "
+                          "escalation.explore, or run `swarm calibrate --data`")  # fmt: skip
     if certificate is None:
         return Rule(None, "nothing is certified without labels of the strongest tier; run `swarm calibrate --paid`")
     least = None if certificate.threshold is None else max(LEAST, certificate.threshold)
-    return Rule(least, told(certificate), certificate, calibrations, quality, prices, names)
+    return Rule(least, told(certificate, half.teacher), certificate, calibrations, quality, prices, names)
 
 
 def _certificate(
@@ -104,15 +116,15 @@ def _certificate(
 ) -> Certificate | None:
     """None where a quality is asked for and no label tells of the strongest tier."""
     strongest = [tier for tier in step.ladder if tier.kind != "person"][-1]
-    local = [tier for tier in step.ladder if tier.kind in LOCAL]
+    local = [way for way in ways(step) if way.tier.kind in LOCAL]
     if aim.error is None:
         rows = [row for row in rows if strongest.name in row]
-        local = [tier for tier in local if tier is not strongest]
+        local = [way for way in local if way.tier is not strongest]
     if not rows:
         return None
     said = [
-        [(_believed(t.kind, row[t.name].signals, calibrations.get(t.name)), row[t.name].correct)
-         for t in local if t.name in row]
+        [(_believed(way.tier.kind, row[way.name].signals, calibrations.get(way.name)), row[way.name].correct)
+         for way in local if way.name in row]
         for row in rows
     ]  # fmt: skip
     if aim.error is not None:
@@ -121,9 +133,11 @@ def _certificate(
     return certify_ladder(said, aim.quality, aim.level, strong=[row[strongest.name].correct for row in rows])
 
 
-def told(certificate: Certificate) -> str:
-    """A certificate as a sentence, with what is missing where it shows nothing."""
+def told(certificate: Certificate, teacher: str = "") -> str:
+    """A certificate as a sentence, with what is missing where it shows nothing. `teacher`: see `learnt.Halves`."""
     shown = f"error at most {certificate.error:.3g} with probability {certificate.level:.3g}"
+    if teacher:
+        shown += f" by the word of tier {teacher!r}, which may err"
     if certificate.threshold is not None:
         seen = f"{certificate.errors} wrong of {certificate.accepted} kept"
         return f"{shown}: certified at confidence {certificate.threshold:.3f} by {certificate.n} labels ({seen})"
@@ -134,16 +148,18 @@ def told(certificate: Certificate) -> str:
 
 
 def _taught(
-    step: PlannedStep, rows: Sequence[Mapping[str, Seen]]
+    step: PlannedStep, rows: Sequence[dict[str, Seen]], taught: Sequence[Taught]
 ) -> tuple[dict[str, Calibration], Quality | None, dict[str, Prices]]:
-    tiers = [tier.name for tier in step.ladder if any(tier.name in row for row in rows)]
+    """Confidence from all labels; what a dearer tier gains, and what tiers cost, from the true ones alone."""
+    known = {way.name: way.tier.kind for way in ways(step)}
+    tiers = [name for name in known if any(name in row for row in rows)]
     calibrations = {}
-    for tier in tiers:
-        seen = [row[tier] for row in rows if tier in row]
-        if (fitted := calibrate.fit([s.signals for s in seen], [s.correct for s in seen])) is not None:
+    for tier in known:
+        seen = [(row[tier], n) for row, n in zip(*pooled(rows, taught), strict=True) if tier in row]
+        counts = [n for _, n in seen] if taught else None
+        if (fitted := calibrate.fit([s.signals for s, _ in seen], [s.correct for s, _ in seen], counts)) is not None:
             calibrations[tier] = fitted
-    kinds = {tier.name: tier.kind for tier in step.ladder}
-    labelled = [_labelled(row, kinds, calibrations) for row in rows]
+    labelled = [_labelled(row, known, calibrations) for row in rows]
     quality = quality_fit.fit(tiers, labelled) if len(rows) >= quality_fit.FEWEST else None
     prices = {
         tier: Prices(fmean(r[tier].micro_usd for r in rows if tier in r), fmean(r[tier].ms for r in rows if tier in r))

@@ -11,10 +11,14 @@ from protocols.events import Event
 from protocols.ids import RunId
 from swarm.bus.bus import Bus
 from swarm.dispatch.accounts import Estimator
+from swarm.dispatch.extras import Extras
+from swarm.dispatch.lasting import Lasting
 from swarm.dispatch.purse import Purse
 from swarm.dispatch.rules import Rule
 from swarm.plan.plan import Plan
 from swarm.state.base import Store
+
+NO_EXTRAS = Extras()
 
 Publish = Callable[[Event], None]
 
@@ -33,3 +37,5 @@ class Setting:
     clock: Callable[[], float] = time.monotonic
     rules: Mapping[str, Rule] = field(default_factory=dict)  # step -> what is kept; none: its `accept_at`
     purse: Purse | None = None  # None where nothing is weighed against its price
+    extras: Extras = NO_EXTRAS
+    lasting: Lasting | None = None  # None: what is found out in this run is forgotten with it

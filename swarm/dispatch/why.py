@@ -19,11 +19,14 @@ def outcome(made: Made, decided: Sequence[moves.Decision]) -> str:
     """What became of an attempt, in the receipt's words. An answer that nobody waits for any more is `cancelled`."""
     event = made.event
     if not isinstance(event, moves.Answered):
-        names = {moves.HoldRefused: "refused", moves.AttemptFailed: "failed"}
+        names = {moves.HoldRefused: "refused", moves.AttemptFailed: "failed", moves.Recalled: "recalled"}
         return names[type(event)] if event is not None else "cancelled"
-    for decision in decided:
-        if isinstance(decision, moves.EndStep) and (decision.step, decision.tier) == (event.step, event.tier):
+    mine = [d for d in decided if isinstance(d, moves.EndStep | moves.Escalate) and d.step == event.step]
+    for decision in mine:
+        if isinstance(decision, moves.EndStep) and decision.tier == event.tier:
             return decision.status
+    if mine and isinstance(mine[0], moves.EndStep):
+        return "overruled"  # by an earlier answer that is likelier to be right
     return "escalated" if decided else "cancelled"
 
 
@@ -36,13 +39,13 @@ def explained(plan: Plan, decided: Sequence[moves.Decision], made: Made | None =
 def _entry(plan: Plan, decision: moves.Decision, made: Made | None) -> Why | None:
     event = made.event if made is not None else None
     match decision:
-        case moves.Escalate(step, tier, _, reason):
-            said: dict[str, Any] = {"decision": "escalate", "tier": tier, "reason": reason}
+        case moves.Escalate(step, tier, to, reason):
+            said: dict[str, Any] = {"decision": "best_of" if to == tier else "escalate", "tier": tier, "reason": reason}
         case moves.Missed(step, missed, reason):
             said = {"decision": "missed", "tier": missed.name, "reason": reason}
         case moves.EndStep(step, status, tier):
             asked = event.tier if event is not None and event.step == step else None
-            kept = decision.verdict.reason if decision.verdict is not None else "confident enough"
+            kept = decision.verdict.reason if decision.verdict is not None else decision.reason or "confident enough"
             reason = kept if status == "accepted" else decision.reason
             said = {"decision": status, "tier": tier or asked, "confidence": decision.confidence, "reason": reason}
         case moves.Try(step, again) if _is_retry(decision, event):
@@ -71,11 +74,13 @@ def _weighed(verdict: Verdict, event: moves.Event | None) -> dict[str, Any]:
 
 
 def _grounds(
-    made: Made, event: moves.Answered | moves.AttemptFailed | moves.HoldRefused, tier: str | None
+    made: Made, event: moves.Answered | moves.AttemptFailed | moves.HoldRefused | moves.Recalled, tier: str | None
 ) -> dict[str, Any]:
     """What a decision about the very attempt that has just ended was made from."""
     if isinstance(event, moves.HoldRefused):
         return {"hold": made.hold, "budget_left": dict(made.budget_left)}
+    if isinstance(event, moves.Recalled):
+        return {"rule": event.rule}
     if tier != event.tier:
         return {}
     hold = made.hold if made.hold != NOTHING else None

@@ -24,7 +24,7 @@ TIERS = {
 }
 
 
-def step(name: str, *tiers: str, needs: Sequence[str] = (), accept_at: float = 0.8) -> PlannedStep:
+def step(name: str, *tiers: str, needs: Sequence[str] = (), accept_at: float = 0.8, samples: int = 1) -> PlannedStep:
     """A step that reads the task's text and all of each step in `needs`."""
     inputs: dict[str, Binding] = {"text": Ref("input", ("text",)), **{need: Ref(need, ()) for need in needs}}
     ladder = tuple(TIERS[tier] for tier in tiers)
@@ -36,6 +36,7 @@ def step(name: str, *tiers: str, needs: Sequence[str] = (), accept_at: float = 0
         inputs=inputs,
         needs=frozenset(needs),
         accept_at=accept_at,
+        samples=samples,
     )
 
 

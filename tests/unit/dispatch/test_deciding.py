@@ -85,6 +85,34 @@ async def test_a_budget_that_must_last_has_a_price_of_its_own() -> None:
         assert (await stage.balance()).settled.micro_usd == 1000 * asked
 
 
+# --- several candidates -----------------------------------------------------------------------------------------
+
+
+async def test_candidates_are_held_paid_and_judged_like_any_answer() -> None:
+    """The hold is of all of them, the ask says how many, and the second answer of the tier ends the step."""
+    unsure, agreed = Says(A, 0.5, tokens=40), Says(B, 0.85, tokens=150)
+    async with staged(plan(step("s", "small", "remote", samples=3)), {"s/small": [unsure, agreed]}) as stage:
+        result = await stage.run()
+        assert (result.status, result.output, result.cost.tokens) == ("done", {"s": B}, 190)
+        assert [(ask.tier, ask.samples, ask.max_tokens) for ask in stage.script.asks] == [
+            ("small", 1, 100),
+            ("small", 3, 300),
+        ]
+        assert [(why.decision, why.tier) for why in result.why] == [("best_of", "small"), ("accepted", "small")]
+        assert await stage.outcomes() == [("s", "small", "accepted"), ("s", "small", "escalated")]
+
+
+async def test_a_skipped_tier_is_asked_when_the_dear_ones_hold_is_refused() -> None:
+    """Its answer is kept, and nothing was paid."""
+    made = dataclasses.replace(with_aim(plan(step("s", "head", "small", "remote")), answer_micro_usd=10 * CENT),
+                               step_limit=Limit(micro_usd=900))  # fmt: skip
+    answers = {"s/head": Says(A, 0.1), "s/small": Says(B, 0.9), "s/remote": Says(B, 0.95)}
+    async with staged(made, answers) as stage:
+        result = await stage.run()
+        assert (result.status, result.output, result.cost.micro_usd) == ("done", {"s": B}, 0)
+        assert [ask.tier for ask in stage.script.asks] == ["head", "small"]
+
+
 # --- who else pays ----------------------------------------------------------------------------------------------
 
 

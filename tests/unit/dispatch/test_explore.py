@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.dispatch.explore import MOST_WEIGHT, clipped, effective, propensity, shadowed, uniform, weights
+from swarm.dispatch.explore import (
+    MOST_WEIGHT,
+    clipped,
+    effective,
+    in_plain_sample,
+    propensity,
+    shadowed,
+    uniform,
+    weights,
+)
 
 TASKS = [f"t-{i}" for i in range(20_000)]
 
@@ -39,6 +48,21 @@ def test_weights_are_one_over_the_chance_to_be_seen() -> None:
     assert weights([propensity(False, 0.1), propensity(True, 0.1)]) == [1.0, 10.0]
     assert weights([1e-6, 0.5]) == [MOST_WEIGHT, 2.0]
     assert clipped([1e-6, 0.5]) == 1
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])
+def test_a_plain_sample_has_the_same_chance_for_all(floor: float) -> None:
+    """Those that were seen anyway are thinned to the least chance that any had; where some had none, to nothing."""
+    for chance in (floor or 0.1, 1.0):
+        share = sum(in_plain_sample(task, "s", chance, floor) for task in TASKS) / len(TASKS)
+        assert share * chance == pytest.approx(floor, abs=0.01)
+
+
+def test_the_coin_that_thins_is_not_the_one_that_looked() -> None:
+    """Else the escalated ones left in would be those that would have been looked behind, had they been kept."""
+    looked = {task for task in TASKS if shadowed(task, "s", 0.1)}
+    thinned = {task for task in TASKS if in_plain_sample(task, "s", 1.0, 0.1)}
+    assert len(looked & thinned) / len(TASKS) == pytest.approx(0.01, abs=0.003)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -0.5, 1.5, float("nan")])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from dispatch_plans import step
 
+from swarm.dispatch.certify import Certificate
 from swarm.dispatch.judge import NEVER, Money, Verdict, judge
-from swarm.dispatch.quality import Reading
+from swarm.dispatch.quality import Quality, Reading
 from swarm.dispatch.rules import Prices, Rule
 from swarm.plan.plan import Aim
 
 STATED = Rule(0.8, "as the file says")
+CERTIFIED = Rule(0.8, "certified", Certificate(0.8, 0.05, 0.95, 400, 200, 2, 0.03, 0.5, 0))
 WORTH = Aim(answer_micro_usd=10_000)  # a cent
 ORDER, PLENTY, NONE = Aim(), Money(), frozenset[str]()
 PRICES = {"remote": Prices(1_000, 500.0)}  # a tenth of a cent
@@ -18,9 +22,9 @@ PRICES = {"remote": Prices(1_000, 500.0)}  # a tenth of a cent
 
 def verdict(
     confidence: float, *tiers: str, rule: Rule = STATED, aim: Aim = ORDER, money: Money = PLENTY, rung: int = 0,
-    missing: frozenset[str] = NONE, alarmed: bool = False,
+    missing: frozenset[str] = NONE, alarmed: bool = False, samples: int = 1,
 ) -> Verdict:  # fmt: skip
-    planned = step("s", *tiers)
+    planned = step("s", *tiers, samples=samples)
     readings = {planned.ladder[rung].name: Reading(confidence, "x")}
     return judge(planned, rung, readings, rule, aim, money, missing, alarmed=alarmed)
 
@@ -74,6 +78,58 @@ def test_a_hopeless_answer_skips_the_tier_between() -> None:
     """A tier that would hardly be believed is passed over for the one that would."""
     money = Money(prices={"small": Prices(900, 300.0), "remote": Prices(1_000, 500.0)})
     assert verdict(0.1, "head", "small", "remote", aim=WORTH, money=money).rung == 2
+
+
+def test_a_skipped_tier_is_worth_a_thought_only_where_the_answer_will_not_do() -> None:
+    """After a dear answer that is sure, the tier below it is no alternative; after one that is not, it is."""
+    seen = [verdict(sure, "head", "small", "remote", aim=WORTH, rung=2) for sure in (0.9, 0.6)]
+    assert [[w.path for w in each.weighed if w.path] for each in seen] == [[], [("head",), ("small",)]]
+    assert (seen[0].accepted, seen[1].rung) == (True, 0)
+
+
+def test_a_local_tier_is_asked_for_its_agreement_or_for_its_answer() -> None:
+    """One that is right less often than the answer at hand can only confirm it; what a better one says is kept."""
+    seen = [verdict(sure, "head", "small", aim=WORTH) for sure in (0.75, 0.65)]
+    assert [{w.action for w in each.weighed if w.path} for each in seen] == [{"verify"}, {"family"}]
+
+
+def test_candidates_are_weighed_where_labels_tell_what_they_gain() -> None:
+    """Without labels nothing is expected of drawing several, and none are; with them they have their price."""
+    quality = Quality(("small", "small*", "remote"), (0.6, 0.95, 0.9), {})
+    known = Rule(0.8, "as the file says", quality=quality, prices={"small*": Prices(0.0, 900.0)},
+                 taught=frozenset({"small", "small*"}))  # fmt: skip
+    money = Money(prices=PRICES)
+    seen = [verdict(0.6, "small", "remote", rule=rule, aim=WORTH, money=money, samples=4) for rule in (STATED, known)]
+    assert [any(w.action == "best_of" for w in each.weighed) for each in seen] == [False, True]
+    assert [(each.rung, each.samples) for each in seen] == [(1, 1), (0, 4)]
+
+
+def test_candidates_that_nothing_was_certified_for_are_not_drawn() -> None:
+    """Where an error is promised, their answer could not be kept; where labels have shown it, it can."""
+    shown = dataclasses.replace(CERTIFIED, taught=frozenset({"small", "small*"}))
+    seen = [verdict(0.6, "small", "remote", rule=r, aim=Aim(error=0.05), samples=4) for r in (CERTIFIED, shown)]
+    assert [(each.rung, each.samples) for each in seen] == [(1, 1), (0, 4)]
+    alarmed = verdict(0.6, "small", "remote", rule=shown, aim=Aim(error=0.05), samples=4, alarmed=True)
+    assert (alarmed.rung, alarmed.samples) == (1, 1)
+
+
+def test_an_earlier_local_answer_is_no_part_of_what_was_certified() -> None:
+    """Though labels find it likelier, the paid answer is judged: the certificate speaks of answers kept at once."""
+    quality = Quality(("head", "remote"), (0.95, 0.6), {})
+    readings = {"head": Reading(0.6, "x"), "remote": Reading(0.85, "y")}
+    planned = step("s", "head", "remote")
+    free = judge(planned, 1, readings, dataclasses.replace(STATED, quality=quality), ORDER, PLENTY)
+    certified = judge(planned, 1, readings, dataclasses.replace(CERTIFIED, quality=quality), Aim(error=0.05), PLENTY)
+    assert [(v.accepted, v.keep) for v in (free, certified)] == [(True, "head"), (True, "remote")]
+
+
+def test_what_failed_its_checks_is_never_likelier() -> None:
+    """Labels of such a tier's other answers do not speak for it."""
+    quality = Quality(("head", "remote"), (0.95, 0.6), {})
+    readings = {"head": Reading(0.0, "x"), "remote": Reading(0.7, "y")}
+    rule = dataclasses.replace(STATED, quality=quality)
+    seen = judge(step("s", "head", "remote"), 1, readings, rule, ORDER, PLENTY)
+    assert (seen.accepted, seen.keep) == (False, "remote")
 
 
 def test_a_person_at_the_end_gets_what_may_not_be_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from dispatch_plans import TIERS, plan, step
 
 from protocols.answers import Earlier, Failed, Reason, Signals
+from swarm.dispatch.judge import Money
 from swarm.dispatch.moves import (
     Answered,
     AttemptFailed,
@@ -26,7 +28,9 @@ from swarm.dispatch.moves import (
     Unusable,
 )
 from swarm.dispatch.policy import TaskState, decide
-from swarm.plan.plan import Plan
+from swarm.dispatch.quality import Quality
+from swarm.dispatch.rules import Prices, Rule
+from swarm.plan.plan import Aim, Plan
 
 A = {"label": "a"}
 B = {"label": "b"}
@@ -193,6 +197,120 @@ def test_a_ladder_that_ends_in_a_person_hands_over() -> None:
         EndStep("s", "person", "person", reason=reason),
         Finish("person", f"step 's': {reason}"),
     ]
+
+
+# --- several candidates -----------------------------------------------------------------------------------------
+
+
+def sampled(step: str, confidence: float, output: dict[str, Any] | None = None) -> Answered:
+    return Answered(step, "small", A if output is None else output, Signals(), confidence, samples=5)
+
+
+def test_an_unsure_local_model_is_asked_for_candidates_before_a_dearer_tier() -> None:
+    """Where the step may have several, the same tier draws them, told what it said; only then the next is asked."""
+    made = plan(step("s", "small", "remote", samples=5))
+    decisions, _ = after(made, answered("s", "small", UNSURE))
+    first = Earlier("small", A, Signals())
+    assert decisions == [
+        Escalate("s", "small", "small", "confidence 0.50 is below 0.80", UNSURE),
+        Try("s", TIERS["small"], (first,), 5),
+    ]
+    decisions, _ = after(made, answered("s", "small", UNSURE), sampled("s", 0.7, B))
+    assert decisions == [
+        Escalate("s", "small", "remote", "confidence 0.70 is below 0.80", 0.7),
+        ask("s", "remote", first, Earlier("small*", B, Signals())),
+    ]
+
+
+def test_candidates_that_agree_are_accepted() -> None:
+    """The chosen one ends the step like any other answer of that tier."""
+    made = plan(step("s", "small", "remote", samples=5))
+    decisions, _ = after(made, answered("s", "small", UNSURE), sampled("s", 0.85, B))
+    assert decisions == [EndStep("s", "accepted", "small", B, 0.85), Finish("done")]
+
+
+@pytest.mark.parametrize("on_exhausted", ["degrade", "stop"])
+def test_candidates_that_the_budget_does_not_allow_are_done_without(on_exhausted: Any) -> None:
+    """They are a second look: their hold's refusal, like their failure, leads up the ladder."""
+    made = plan(step("s", "small", "remote", samples=5), on_exhausted=on_exhausted)
+    for event in (HoldRefused("s", "small", "needs 900 tokens"), failed("s", "small", "timeout")):
+        decisions, _ = after(made, answered("s", "small", UNSURE), event)
+        assert decisions[-1] == ask("s", "remote", Earlier("small", A, Signals()))
+
+
+def test_only_a_local_language_model_draws_candidates() -> None:
+    """A head and a remote tier are asked once."""
+    made = plan(step("s", "head", "remote", samples=5))
+    decisions, _ = after(made, answered("s", "head", UNSURE))
+    assert decisions[-1] == ask("s", "remote", Earlier("head", A, Signals()))
+
+
+# --- skipped tiers ----------------------------------------------------------------------------------------------
+
+WORTH = Aim(answer_micro_usd=100_000)
+PRICED = Money(prices={"remote": Prices(1_000.0, 500.0)})
+
+
+def hopeless(confidence: float = 0.1) -> Answered:
+    """An answer after which the tier between is skipped: a dearer one is worth its price at once."""
+    return Answered("s", "head", B, Signals(), confidence, PRICED)
+
+
+def worth(*tiers: str, on_exhausted: Any = "degrade", aim: Aim = WORTH) -> Plan:
+    return dataclasses.replace(plan(step("s", *tiers), on_exhausted=on_exhausted), aim=aim)
+
+
+def test_a_skipped_tier_gets_its_turn_when_the_dear_one_fails() -> None:
+    """What was passed over is asked after all, the cheapest first, before the best answer is kept."""
+    made = worth("head", "small", "remote")
+    decisions, _ = after(made, hopeless())
+    assert decisions[-1] == ask("s", "remote", Earlier("head", B, Signals()))
+    decisions, state = after(made, hopeless(), failed("s", "remote", "unavailable"))
+    assert decisions == [
+        Escalate("s", "remote", "small", "unavailable: why"),
+        ask("s", "small", Earlier("head", B, Signals())),
+    ]
+    decisions = decide(answered("s", "small", SURE), state)
+    assert [_plain(d) for d in decisions] == [EndStep("s", "accepted", "small", A, SURE), Finish("done")]
+
+
+def test_a_skipped_tier_gets_its_turn_when_the_dear_ones_hold_is_refused() -> None:
+    """Cheaper ones may still fit the budget; where it ends tasks, it ends this one."""
+    refused = HoldRefused("s", "remote", "needs $1")
+    decisions, _ = after(worth("head", "small", "remote"), hopeless(), refused)
+    assert decisions[-1] == ask("s", "small", Earlier("head", B, Signals()))
+    decisions, _ = after(worth("head", "small", "remote", on_exhausted="stop"), hopeless(), refused)
+    assert decisions[-1] == Finish("budget_exhausted", "needs $1")
+
+
+def test_a_skipped_tier_that_cannot_be_asked_is_noted_when_its_turn_comes() -> None:
+    """It would have been asked, so it is missed; the best answer is kept."""
+    decisions, _ = after(
+        worth("head", "small", "remote"), hopeless(0.3), failed("s", "remote"), unavailable={"small": "no file"}
+    )
+    kept = EndStep("s", "degraded", "head", B, 0.3, "error: why, and no dearer tier can be asked")
+    assert decisions[1:3] == [Missed("s", TIERS["small"], "no file"), kept]
+
+
+def test_an_answer_that_is_good_enough_is_accepted_though_more_was_hoped_for() -> None:
+    """A dearer tier was asked for its gain; when it fails, or is refused, nothing is lost."""
+    sure = hopeless(0.85)
+    made = worth("head", "remote", "person", aim=Aim(answer_micro_usd=10_000_000))
+    decisions, _ = after(made, sure)
+    assert decisions[-1] == ask("s", "remote", Earlier("head", B, Signals()))
+    for event in (failed("s", "remote"), HoldRefused("s", "remote", "needs $1")):
+        decisions, state = after(made, sure, event)
+        assert (decisions[-1], state.outputs()) == (Finish("done"), {"s": B})
+
+
+def test_a_weaker_answer_that_is_likelier_right_is_kept_instead() -> None:
+    """Labels may tell that the cheap tier is to be believed rather than the dear one; its answer then ends the step."""
+    quality = Quality(("head", "remote"), (0.95, 0.6), {})
+    state = TaskState(plan(step("s", "head", "remote")), rules={"s": Rule(0.8, "as the file says", quality=quality)})
+    decide(Begin(), state)
+    decide(answered("s", "head", UNSURE, B), state)
+    decisions = decide(answered("s", "remote", 0.7), state)
+    assert [_plain(d) for d in decisions] == [EndStep("s", "accepted", "head", B, 0.95), Finish("done")]
 
 
 # --- the budget and the clock -----------------------------------------------------------------------------------

@@ -53,6 +53,26 @@ def test_coverage_is_the_best_threshold(labelled: list[tuple[float, bool]], accu
     assert found == pytest.approx(best)
 
 
+@given(st.lists(st.tuples(st.sampled_from([0.2, 0.5, 0.9]), st.booleans(), st.integers(1, 4)), min_size=1, max_size=20))
+def test_an_answer_that_counts_three_times_is_three_answers(labelled: list[tuple[float, bool, int]]) -> None:
+    """All figures but the calibration error, whose bins hold equally many lines, and what the labels are worth."""
+    said, right, counts = zip(*labelled, strict=True)
+    weighted = reliability(said, right, weights=counts)
+    repeated = [(s, r) for s, r, n in labelled for _ in range(n)]
+    plain = reliability([s for s, _ in repeated], [r for _, r in repeated])
+    for figure in ("accuracy", "brier", "auroc", "coverage_95"):
+        expected = getattr(plain, figure)
+        assert getattr(weighted, figure) == (None if expected is None else pytest.approx(expected))
+    assert weighted.n == len(labelled) and weighted.worth <= len(labelled) + 1e-9
+
+
+def test_the_calibration_error_of_weighted_answers_is_that_of_the_mean_weighted() -> None:
+    """One bin: 0.9 was said of one that counts three times and is right, and of one that counts once and is not."""
+    found = reliability([0.9, 0.9], [True, False], bins=1, weights=[3.0, 1.0])
+    assert found.ece == pytest.approx(0.9 - 0.75)
+    assert (found.bins[0].was, found.worth) == (0.75, 1.6)
+
+
 def test_no_answers_have_no_reliability() -> None:
     """It says what is missing."""
     with pytest.raises(ValueError, match="no labelled answers"):
