@@ -35,9 +35,13 @@ live: $(VENV)/dev.done models
 
 # Looks for faults for well over half an hour, which `make test` does not: random work, random prompts, random schemas.
 faults: $(VENV)/dev.done models
-	SWARM_SOAK_SECONDS=1200 SWARM_EQUALITY=500 SWARM_SPEND_SEEDS=5 $(BIN)/pytest tests/faults
+	SWARM_SOAK_SECONDS=1200 SWARM_EQUALITY=500 SWARM_SPEND_SEEDS=5 SWARM_STORE_SECONDS=120 SWARM_KILL_POINTS=20 \
+		SWARM_HOSTILE=200 SWARM_FAULT_TASKS=1000 SWARM_FAULT_SECONDS=100 SWARM_FAULT_EVERY=30 SWARM_FAULT_STOPPED=20 \
+		SWARM_FAULT_SHIFTS=3600,-3600,86400,-86400 $(BIN)/pytest tests/faults
 	SWARM_SCHEMAS=2000 $(BIN)/pytest tests/live/test_engine_schemas.py
-	SWARM_KILL_SEEDS=50 SWARM_LEDGER_STEPS=10000 $(BIN)/pytest tests/unit/state
+	SWARM_KILL_SEEDS=50 SWARM_LEDGER_STEPS=10000 SWARM_DISK_PLACES=all $(BIN)/pytest tests/unit/state \
+		tests/unit/dispatch/test_effects_killed.py
+	SWARM_SIMULATIONS=10000 $(BIN)/pytest tests/unit/simulation
 
 bench: $(VENV)/dev.done models
 	$(BIN)/python benchmarks/startup.py
