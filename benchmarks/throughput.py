@@ -1,10 +1,12 @@
 """1,000 messages through the in-process and the Ray runtime: nothing lost, memory flat, messages a second.
 
+What a durable store costs is the difference between `in-process` and `in memory`, which keeps nothing.
+
     python benchmarks/throughput.py [--messages 1000] [--swarm configs/triage.yaml] [--rounds 3]
 
 The messages are the example inbox over and over, each with a number so that no two are the same. Without `--swarm`
 they go through heads and code alone (intent, urgency, fields, route, reply); with it, through that file as it is. The
-two runtimes alternate.
+contestants alternate.
 """
 
 from __future__ import annotations
@@ -54,9 +56,12 @@ class Pass:
     hosts: int
 
 
-def one_pass(file: Path, runtime: Literal["ray", "in-process"], items: list[dict[str, str]], folder: Path) -> Pass:
-    store = folder / f"{time.monotonic_ns()}.db"
-    with swarm.launch(file, runtime=runtime, store=store) as running:
+Contestant = Literal["in-process", "in memory", "ray"]
+
+
+def one_pass(file: Path, contestant: Contestant, items: list[dict[str, str]], folder: Path) -> Pass:
+    store = ":memory:" if contestant == "in memory" else str(folder / f"{time.monotonic_ns()}.db")
+    with swarm.launch(file, runtime="ray" if contestant == "ray" else "in-process", store=store) as running:
         return asyncio.run(_pass(running, items))
 
 
@@ -86,21 +91,24 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1000)
     parser.add_argument("--swarm", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-ray", action="store_true", help="only in this process, with and without a store")
     args = parser.parse_args()
     inbox = [json.loads(line) for line in (CONFIGS / "triage" / "inbox.jsonl").read_text("utf-8").splitlines()]
     items = [{"text": f"{item['text']} {_word(n)}"} for n, item in enumerate(islice(cycle(inbox), args.messages))]
-    rates: dict[str, list[float]] = {"in-process": [], "ray": []}
+    rates: dict[Contestant, list[float]] = {"in-process": [], "in memory": []}
+    if not args.without_ray:
+        rates["ray"] = []
     with tempfile.TemporaryDirectory() as folder:
         light = Path(folder) / "light.yaml"
         light.write_text(LIGHT)
         for _ in range(args.rounds):
-            for runtime in ("in-process", "ray"):
-                done = one_pass(args.swarm or light, runtime, items, Path(folder))
-                rates[runtime].append(done.messages_s)
+            for contestant, seen in rates.items():
+                done = one_pass(args.swarm or light, contestant, items, Path(folder))
+                seen.append(done.messages_s)
                 memory = f"memory of the hosts {done.grown_mib:+.0f} MiB after the first {WARM}"
-                print(f"{runtime:<11} {done.messages_s:7.1f} messages/s, {done.statuses}, {memory}", flush=True)
-    for runtime, each in rates.items():
-        print(f"{runtime:<11} {statistics.median(each):7.1f} messages/s (median of {len(each)})")
+                print(f"{contestant:<11} {done.messages_s:7.1f} messages/s, {done.statuses}, {memory}", flush=True)
+    for contestant, seen in rates.items():
+        print(f"{contestant:<11} {statistics.median(seen):7.1f} messages/s (median of {len(seen)})")
 
 
 if __name__ == "__main__":
