@@ -9,12 +9,12 @@ MODELS := all-MiniLM-L6-v2 smollm2-135m-instruct
 # Where the folders banking77 and clinc150 are: make bench DATA=PATH
 DATA   ?= data/tasks
 
-.PHONY: run test lint types contracts unit live faults bench peers frameworks models clean
+.PHONY: run test lint types contracts unit live brief faults bench peers frameworks models clean
 
 run: models
 	$(BIN)/swarm run configs/triage.yaml --input configs/triage/inbox.jsonl --output out/triage.jsonl
 
-test: lint types contracts unit live
+test: lint types contracts unit live brief
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
@@ -32,6 +32,11 @@ unit: $(VENV)/dev.done
 live: $(VENV)/dev.done models
 	$(BIN)/swarm models pull gemma-3-270m
 	$(BIN)/pytest tests/live
+
+# A minute of what `faults` does at length: programs killed and gone on with, providers that misbehave, secrets.
+brief: $(VENV)/dev.done models
+	$(BIN)/pytest tests/faults/test_driver_killed.py tests/faults/test_writes_killed.py tests/faults/test_provider.py \
+		tests/faults/test_hostile_secrets.py
 
 # Looks for faults for well over half an hour, which `make test` does not: random work, random prompts, random schemas.
 faults: $(VENV)/dev.done models
