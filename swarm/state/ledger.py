@@ -33,8 +33,6 @@ from swarm.state.account import (
 )
 from swarm.state.base import AccountId, Draw, Ended, OwnerId, Refusal, Repeated
 
-FREE = Amount()
-
 
 class Ledger:
     """`owner` is this life of this program, `clock` a monotonic clock in seconds."""
@@ -231,25 +229,19 @@ class Ledger:
         return None
 
     def draw(self, id: str, run: str, draws: Iterable[Draw]) -> list[Attempt]:
-        """The attempts that were not drawn before; they are charged now. All of them, or none.
-
-        What cost nothing needs no books; it is told again when it is drawn again.
-        """
+        """The attempts that were not drawn before; they are charged now. All of them, or none."""
         new: dict[str, Draw] = {}
-        free: list[Attempt] = []
         for draw in draws:
-            if draw.held == FREE and draw.used == FREE:
-                free.append(draw.attempt)
-            elif self.find(draw.attempt.id) is None:
+            if self.find(draw.attempt.id) is None:
                 new.setdefault(draw.attempt.id, draw)
         if not new:
-            return free
+            return []
         lease = _lease(self.find(id), id, self.account(f"run:{run}"))
         parts = {draw.attempt.id: (self.account(draw.account), *_parts(draw)) for draw in new.values()}
         self._check_room(lease, parts.values())
         for draw in new.values():
             self._draw(lease, draw, *parts[draw.attempt.id])
-        return [*free, *(draw.attempt for draw in new.values())]
+        return [draw.attempt for draw in new.values()]
 
     def _check_room(self, lease: Hold, parts: Iterable[tuple[Account, Units, Units, Units]]) -> None:
         left, wanted = lease.amount, dict[Account, Units]()
