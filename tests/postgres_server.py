@@ -114,14 +114,19 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
+def running() -> Iterator[Server]:
+    """A server of one's own, for a fixture to yield from; skips where there is none to be had."""
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not on this machine; `apt-get install postgresql` brings it")
     server = Server(programs)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    yield from running()
 
 
 def _free_port() -> int:

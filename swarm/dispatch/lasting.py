@@ -18,7 +18,7 @@ LABEL = "label"  # what a dearer tier said about a step that local ones had answ
 class Lasting:
     """One swarm's of one tenant. `scope`: see `scope_of`; nothing is read or kept outside of it.
 
-    `calibration`: what `learnt.digest` says of the file that the run's rules were made from, "" where there is none.
+    `calibration`: sha256 of the file that the run's rules were made from, "" where there is none.
     `models`: tier -> sha256 of the weights that answer. `now`: seconds since the epoch.
     """
 

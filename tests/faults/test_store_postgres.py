@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import store_spender
-from postgres_server import Server, binaries
+from postgres_server import Server, running
 
 from protocols.money import Amount, Limit
 from protocols.records import RunRecord
@@ -55,12 +55,7 @@ class Dispatchers:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not on this machine; `apt-get install postgresql` brings it")
-    server = Server(programs)
-    yield server
-    server.stop()
+    yield from running()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 from ledger_books import RUN, attempt, opened, record, result, sql, tokens
-from postgres_server import PASSWORD, Server, binaries
+from postgres_server import PASSWORD, Server, running
 
 from protocols.money import Amount, Limit
 from swarm.errors import StoreError
@@ -124,12 +124,7 @@ async def test_leases_of_many_machines_share_a_run(store: PostgresStore, url: st
 
 @pytest.fixture
 def own_server() -> Iterator[Server]:
-    programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not on this machine; `apt-get install postgresql` brings it")
-    server = Server(programs)
-    yield server
-    server.stop()
+    yield from running()
 
 
 async def test_a_server_that_went_away_and_came_back_has_everything(
