@@ -369,7 +369,9 @@ class Shards(RuleBasedStateMachine):
         if hasattr(self, "shards"):
             for who in (1, 2):
                 self.close(who)
-            self.runner.run(self.store.end(RUN, 0.0))  # what a shard has left open at the store itself is charged
+            self.runner.run(self.store.end(RUN, 0.0))  # what is open at the store itself is charged, whoever held it
+            self.spent = sum((amount for *_, amount in self.open.values()), self.spent)
+            self.open.clear()
             balance = self.runner.run(self.store.balance(f"run:{RUN}"))
             if not self.lost:
                 assert balance.settled == self.spent, "to the last token, as nobody died"
