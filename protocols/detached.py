@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from protocols.control import Ready
+from protocols.events import Event
 from protocols.ids import HostId, RunId
+from protocols.tasks import Result
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -31,3 +33,13 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan_hash: str
     run: RunId
     hosts: dict[HostId, Ready] = {}
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The end of a task that somebody listens to. `untold`: its events that were not fetched before, in order.
+
+    `TaskFinished` is not among them: it would say `result` again.
+    """
+
+    result: Result
+    untold: list[Event] = []

@@ -136,6 +136,18 @@ def resume(
 
 
 @app.command()
+def end(
+    name: Annotated[str, typer.Argument(help="A swarm that was launched with `detach`, by its name.")],
+    address: Annotated[str, typer.Option(help="The cluster's HOST:PORT.")],
+) -> None:
+    """End a swarm that was left running, and its hosts; its run can be resumed."""
+    from swarm.runtime.launch import end as end_swarm
+
+    run = end_swarm(name, address)
+    typer.echo(f"{name} is ended; `swarm resume {run}` goes on with what it was doing")
+
+
+@app.command()
 def replay(
     run: Annotated[str, typer.Argument(help="A run, as `swarm runs` lists it.")],
     file: Annotated[Path | None, typer.Argument(help="A swarm file. [default: the run's own, as it is now]")] = None,

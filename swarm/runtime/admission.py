@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from swarm.errors import Overloaded
 
@@ -31,21 +30,21 @@ class Admission:
         self._clock = clock
         self._ended: deque[float] = deque(maxlen=SEEN)
         self._lock = threading.Lock()
+        self._place = _Place(self._leave)
 
-    @contextmanager
-    def place(self, *, patient: bool = False) -> Iterator[None]:
+    def place(self, *, patient: bool = False) -> _Place:
         """A place inside. Raises `Overloaded` where none is free; who is `patient` takes no more than he can use and is
         never refused."""
         with self._lock:
             if not patient and self.inside >= self.at_once + self.waiting:
                 raise self._refusal()
             self.inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.inside -= 1
-                self._ended.append(self._clock())
+        return self._place
+
+    def _leave(self) -> None:
+        with self._lock:
+            self.inside -= 1
+            self._ended.append(self._clock())
 
     def _refusal(self) -> Overloaded:
         """With the time until half of those that wait now should be through."""
@@ -62,3 +61,18 @@ class Admission:
         if len(self._ended) < 2 or (took := self._clock() - self._ended[0]) <= 0:
             return 0.0
         return (len(self._ended) - 1) / took
+
+
+class _Place:
+    """To be used as a context manager at once: who leaves it makes room."""
+
+    __slots__ = ("_leave",)
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()

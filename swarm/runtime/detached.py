@@ -7,108 +7,41 @@ of the Ray node that it runs on, which is the caller's own machine.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 import structlog
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from protocols import codec
 from protocols.answers import Ask
 from protocols.control import Health, Ready
-from protocols.detached import Launch, Launched
-from protocols.events import TaskFinished
-from protocols.ids import HostId, RunId
+from protocols.detached import Answered, Launch, Launched
+from protocols.events import Event, TaskFinished
+from protocols.ids import HostId, RunId, TaskId
 from protocols.tasks import Result, Task
 from swarm.bus.bus import BusStatistics
 from swarm.config import EnvRef
 from swarm.dispatch.setting import Publish
 from swarm.errors import LaunchError, SwarmError
 from swarm.models.store import default_home
-from swarm.observe.log import configure_if_nobody_has
 from swarm.observe.receipt import Receipt
 from swarm.plan.plan import Plan
+from swarm.runtime.dispatcher_actor import DispatcherActor
 from swarm.runtime.on_ray import join, leave
-from swarm.runtime.session import Session
 
 log = structlog.get_logger(__name__)
 
 NAMESPACE = "swarmlet"
-CALLS_AT_ONCE = 10_000  # a task is one call; the session itself bounds how many are worked on
-
-
-class DispatcherActor:
-    """A `Session` behind bytes. Plain class; `start` makes it an actor."""
-
-    def __init__(self, launch: bytes) -> None:
-        self._launch = codec.unpack(launch, Launch)
-        self._session: Session | None = None
-
-    async def open(self) -> bytes:
-        from swarm.runtime.launch import planned, runtime_of
-
-        configure_if_nobody_has()
-        told = self._launch
-        plan = planned(told.file)
-        if plan.hash != told.plan_hash:
-            raise LaunchError(f"{told.file}: has changed while the swarm was launched; launch it again")
-        places = {"store": told.store, "person_file": told.person_file}
-        places = {key: place for key, place in places.items() if place is not None}
-        settings = plan.runtime.model_copy(update={"kind": told.hosts_kind, "address": None, **places})
-        plan = dataclasses.replace(plan, runtime=settings)
-        together = told.hosts_kind == "in-process"
-        self._session = await Session.open(plan, runtime_of(plan), together=together, note=told.note)
-        return await self.about()
-
-    async def about(self) -> bytes:
-        session = self._opened
-        told = self._launch
-        return codec.pack(Launched(file=told.file, plan_hash=told.plan_hash, run=session.run, hosts=session.hosts()))
-
-    async def answer(self, task: bytes) -> bytes:
-        return codec.pack(await self._opened.answer(codec.unpack(task, Task), None))
-
-    async def resume(self, run: RunId) -> bytes:
-        return codec.pack(await self._opened.resume(run))
-
-    async def retry(self, ask: bytes) -> bytes:
-        return codec.pack(await self._opened.retry(codec.unpack(ask, Ask)))
-
-    async def expect(self, tasks: int) -> None:
-        self._opened.expect(tasks)
-
-    async def receipt(self) -> bytes:
-        return codec.pack(await self._opened.receipt())
-
-    async def health(self) -> bytes:
-        return codec.pack(await self._opened.health())
-
-    async def statistics(self) -> bytes:
-        return codec.pack(await self._opened.statistics())
-
-    async def stop_tasks(self) -> None:
-        await self._opened.stop_tasks()
-
-    async def finish(self) -> None:
-        await self._opened.finish()
-
-    async def close(self) -> None:
-        await self._opened.close()
-
-    @property
-    def _opened(self) -> Session:
-        if self._session is None:
-            raise LaunchError("the swarm is still being launched; connect again in a moment")
-        return self._session
+CALLS_AT_ONCE = 10_000  # a task is one call, two with a listener; the session itself bounds how many are worked on
 
 
 class DetachedSession:
-    """The same from afar. `close` lets go of it, `end` ends it."""
+    """A `DispatcherActor` from afar. `close` lets go of it, `end` ends it."""
 
     def __init__(self, name: str, actor: Any, about: Launched, owned: AsyncExitStack) -> None:
         self.name = name
@@ -125,11 +58,20 @@ class DetachedSession:
         self._actor.expect.remote(tasks)
 
     async def answer(self, task: Task, publish: Publish | None) -> Result:
-        """Cancelling cancels the task over there. Only the last event is told."""
-        result = codec.unpack(await self._call("answer", codec.pack(task)), Result)
-        if publish is not None:
-            publish(TaskFinished(task=task.id, result=result))
-        return result
+        """Cancelling cancels the task over there."""
+        if publish is None:
+            return codec.unpack(await self._call("answer", codec.pack(task)), Result)
+        answering = asyncio.ensure_future(self._call("tell", codec.pack(task)))
+        listening = asyncio.ensure_future(self._listen(task.id, publish))
+        try:
+            await asyncio.wait({answering})
+            await asyncio.wait({listening})  # what was told on the way comes before the rest
+            answered = codec.unpack(answering.result(), Answered)
+        finally:
+            answering.cancel()
+            listening.cancel()
+        _pass_on([*answered.untold, TaskFinished(task=task.id, result=answered.result)], publish)
+        return answered.result
 
     async def resume(self, run: RunId) -> list[Result]:
         results = codec.unpack(await self._call("resume", run), list[Result])
@@ -168,6 +110,16 @@ class DetachedSession:
             ray.kill(self._actor)
         await self.close()
 
+    async def _listen(self, task: TaskId, publish: Publish) -> None:
+        """Tell what happens to the task until it is over."""
+        try:
+            while events := codec.unpack(await self._call("events", task), list[Event]):
+                _pass_on(events, publish)
+        except SwarmError:
+            pass  # it is gone, which the answer says too
+        except Exception as e:
+            log.warning("events.not_fetched", task_id=task, cause=f"{type(e).__name__}: {e}")
+
     async def _call(self, method: str, *args: object) -> Any:
         reference = getattr(self._actor, method).remote(*args)
         try:
@@ -176,10 +128,12 @@ class DetachedSession:
             ray.cancel(reference)
             raise
         except RayTaskError as e:
+            if isinstance(e.cause, TaskCancelledError):  # the tasks of the swarm were stopped
+                raise asyncio.CancelledError from None
             raise e.cause from None  # the error as it was raised over there
         except RayActorError as e:
-            remedy = f"`swarm resume {self._run}` goes on with its run"
-            raise SwarmError(f"swarm {self.name!r} is gone: {str(e).splitlines()[0]}; {remedy}") from e
+            remedy = f"`swarm resume {self._run or 'RUN'}` goes on with its run"
+            raise SwarmError(f"swarm {self.name!r} is gone: {str(e).splitlines()[0].rstrip('.')}; {remedy}") from e
 
 
 async def start(plan: Plan, name: str, note: Mapping[str, Any]) -> DetachedSession:
@@ -216,11 +170,21 @@ async def find(name: str, address: str) -> DetachedSession:
             actor = ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
             known = sorted(a["name"] for a in ray.util.list_named_actors(True) if a["namespace"] == NAMESPACE)
-            there = f"there are {', '.join(map(repr, known))}" if known else "there is none"
+            there = f"those there: {', '.join(map(repr, known))}" if known else "there is none"
             raise LaunchError(f"no detached swarm {name!r} in the cluster at {address}; {there}") from None
         session = DetachedSession(name, actor, Launched(file="", plan_hash="", run=""), owned)
         about = codec.unpack(await session._call("about"), Launched)
         return DetachedSession(name, actor, about, owned.pop_all())
+
+
+def _pass_on(events: Iterable[Event], publish: Publish) -> None:
+    """Whoever watches cannot harm what is watched."""
+    for event in events:
+        try:
+            publish(event)
+        except Exception as e:
+            cause = f"{type(e).__name__}: {e}"
+            log.warning("event.not_delivered", task_id=event.task, kind=type(event).__name__, cause=cause)
 
 
 def _whole(place: str | Path | EnvRef | None) -> str | None:

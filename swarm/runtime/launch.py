@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import structlog
 
+from protocols.ids import RunId
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile, read
 from swarm.dispatch.learnt import beside
+from swarm.errors import LaunchError
 from swarm.models.registry import Registry
 from swarm.observe.log import configure_if_nobody_has
 from swarm.plan.build import build
@@ -68,8 +70,11 @@ def launch(
     changes = {"kind": runtime, "address": address, "store": str(store) if store is not None else None}
     settings = plan.runtime.model_copy(update={k: v for k, v in changes.items() if v is not None})
     plan = dataclasses.replace(plan, runtime=settings)
-    if detach:
+    if detach is not False:
         from swarm.runtime.detached import start
+
+        if detach == "":
+            raise LaunchError("a detached swarm is found again by its name; give it one, or True for the swarm's own")
 
         return _driven(plan, start(plan, plan.name if detach is True else detach, note or {}))
     together = plan.runtime.kind == "in-process"
@@ -80,7 +85,7 @@ def connect(name: str, address: str) -> Swarm:
     """A swarm that was launched with `detach`, by its name. Closing it lets go of it; `Swarm.shut_down` ends it.
 
     Raises `LaunchError` where no swarm of that name runs in the cluster at `address`, and `SwarmFileError` when its
-    file is not here any more.
+    file is not here any more; `end` does without it.
     """
     from swarm.runtime.detached import find
 
@@ -99,6 +104,22 @@ def connect(name: str, address: str) -> Swarm:
     if plan.hash != session.about.plan_hash:
         log.warning("swarm.file_changed", file=session.about.file, remedy="the running swarm keeps to what it was")
     return Swarm(plan, session, loop)
+
+
+def end(name: str, address: str) -> RunId:
+    """End a swarm that was launched with `detach`, and its hosts with it; the run that it was at.
+
+    What it was doing is cancelled, its run can be resumed. Raises `LaunchError` where there is no swarm of that name.
+    """
+    from swarm.runtime.detached import find
+
+    loop = Loop()
+    try:
+        session = loop.wait(find(name, address))
+        loop.wait(session.end())
+        return session.run
+    finally:
+        loop.stop()
 
 
 def _driven(plan: Plan, opening: Coroutine[Any, Any, Working]) -> Swarm:

@@ -75,8 +75,9 @@ class _Connection:
                 ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
             else:
                 what = f"join the Ray cluster at {address}"
-                remedy = "if its nodes ask for a token, set RAY_AUTH_MODE=token here too"
+                remedy = "start one with `ray start --head`, and give its HOST:PORT"
                 _reach(address)
+                remedy = "if its nodes ask for a token, set RAY_AUTH_MODE=token here too"
                 _take_own_token(address)
                 ray.init(address=address, **quiet)
         except Exception as e:

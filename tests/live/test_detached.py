@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import swarm
+from protocols.events import StepAsked, TaskFinished
+from swarm.cli.main import app
 from swarm.errors import LaunchError
 
 SWARM = """\
@@ -22,12 +26,17 @@ name: relay
 specialists:
   work: {kind: tool, tools: work.py, input: [item], output_schema: {type: object, required: [said]}}
 steps: {work: {specialist: work, input: {item: "${input.item}"}}}
-runtime: {kind: ray, max_in_flight: 4}
+runtime: {kind: ray, max_in_flight: 8}
 """
 TOOLS = """\
-import time
+import pathlib, time
 
 def run(item):
+    if item.startswith("/"):
+        wait_until = time.monotonic() + 30
+        while not pathlib.Path(item).exists() and time.monotonic() < wait_until:
+            time.sleep(0.05)
+        return {"said": "it came" if pathlib.Path(item).exists() else "it did not come"}
     time.sleep(float(item))
     return {"said": f"slept {item}"}
 """
@@ -37,6 +46,15 @@ s = swarm.launch(sys.argv[1], address=sys.argv[2], detach="relay", store=sys.arg
 print(s.run_id, flush=True)
 s.run_sync({"item": "2"})
 """
+LISTENS = """\
+import asyncio, sys, swarm
+async def listen(s):
+    async for event in s.stream({"item": sys.argv[2]}):
+        print(type(event).__name__, flush=True)
+with swarm.connect("relay", sys.argv[1]) as s:
+    asyncio.run(listen(s))
+"""
+TOLD = ["TaskAccepted", "StepAsked", "StepAccepted", "TaskFinished"]
 
 
 @pytest.fixture
@@ -72,6 +90,27 @@ def cluster() -> Iterator[str]:
     node.wait(timeout=30)
 
 
+@pytest.fixture
+def relay(cluster: str, file: Path, tmp_path: Path) -> Iterator[swarm.Swarm]:
+    """The swarm, detached, by the name of `relay`."""
+    launched = swarm.launch(file, address=cluster, detach=True, store=tmp_path / "s.db")
+    yield launched
+    launched.shut_down()
+
+
+async def told(running: swarm.Swarm, item: str) -> list[tuple[str, ...]]:
+    """What a stream tells of one item: kinds, with the step and tier or the end's status and reason."""
+    seen: list[tuple[str, ...]] = []
+    async for event in running.stream({"item": item}):
+        match event:
+            case TaskFinished(result=result):
+                seen.append((type(event).__name__, result.status, result.reason, str(result.output)))
+            case _:
+                where = (str(getattr(event, key, "")) for key in ("step", "tier", "status", "reason", "output"))
+                seen.append((type(event).__name__, *where))
+    return seen
+
+
 def test_a_swarm_goes_on_when_its_program_is_killed(cluster: str, file: Path, tmp_path: Path) -> None:
     """Its task is finished all the same, another program finds it by name, and whoever ends it ends all of it."""
     store = tmp_path / "s.db"
@@ -104,6 +143,8 @@ def test_what_goes_wrong_over_there_is_said_here(cluster: str, file: Path, tmp_p
     """A name that is taken, no cluster, and an error of the swarm's own are told in one line each."""
     with pytest.raises(LaunchError, match="needs a cluster that outlives this process"):
         swarm.launch(file, detach=True)
+    with pytest.raises(LaunchError, match="found again by its name"):
+        swarm.launch(file, address=cluster, detach="")
     first = swarm.launch(file, address=cluster, detach=True, store=tmp_path / "s.db")
     try:
         with pytest.raises(LaunchError, match="'relay' is running already"):
@@ -113,3 +154,101 @@ def test_what_goes_wrong_over_there_is_said_here(cluster: str, file: Path, tmp_p
         assert first.run_sync({"item": "0"}).status == "done"
     finally:
         first.shut_down()
+
+
+def test_a_swarm_whose_file_is_gone_is_ended_by_its_name(cluster: str, file: Path, tmp_path: Path) -> None:
+    """Nobody can connect to it, but `swarm end` ends it."""
+    run = swarm.launch(file, address=cluster, detach=True, store=tmp_path / "s.db").run_id
+    file.unlink()
+    with pytest.raises(swarm.SwarmError, match=str(file)):
+        swarm.connect("relay", cluster)
+    done = CliRunner().invoke(app, ["end", "relay", "--address", cluster])
+    assert (done.exit_code, run in done.output) == (0, True)
+    with pytest.raises(LaunchError, match="no detached swarm 'relay'"):
+        swarm.connect("relay", cluster)
+
+
+def test_a_stream_from_afar_tells_what_one_in_this_process_tells(relay: swarm.Swarm, file: Path) -> None:
+    """The same events in the same order, of a task that is done and of one that fails."""
+    with swarm.launch(file, runtime="in-process", store=":memory:") as attached:
+        for item in ("0", "nonsense"):
+            assert asyncio.run(told(relay, item)) == asyncio.run(told(attached, item))
+
+
+def test_events_are_told_while_the_task_goes_on(relay: swarm.Swarm, tmp_path: Path) -> None:
+    """What a step waits for may be done by whoever hears that it was asked."""
+
+    async def opens() -> object:
+        async for event in relay.stream({"item": str(tmp_path / "gate")}):
+            if isinstance(event, StepAsked):
+                (tmp_path / "gate").touch()
+        assert isinstance(event, TaskFinished)
+        return event.result.output
+
+    assert asyncio.run(opens()) == {"work": {"said": "it came"}}
+
+
+def test_no_event_is_lost_with_fifty_listeners(relay: swarm.Swarm) -> None:
+    """Each of fifty streams at once tells all of its own task, in order."""
+
+    async def all_of_them() -> list[list[tuple[str, ...]]]:
+        return await asyncio.gather(*(told(relay, "0") for _ in range(50)))
+
+    for seen in asyncio.run(all_of_them()):
+        assert [kind for kind, *_ in seen] == TOLD
+
+
+def test_leaving_a_stream_cancels_its_task_over_there(relay: swarm.Swarm, tmp_path: Path) -> None:
+    """Nothing of it is worked on any more, and the swarm answers the next one."""
+
+    async def leaves() -> None:
+        stream = relay.stream({"item": str(tmp_path / "never")})
+        async for event in stream:
+            if isinstance(event, StepAsked):
+                break
+        await stream.aclose()
+
+    asyncio.run(leaves())
+    deadline = time.monotonic() + 20
+    while relay.receipt().tasks != {"cancelled": 1} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert relay.receipt().tasks == {"cancelled": 1}
+    assert asyncio.run(told(relay, "0"))[-1][1] == "done"
+
+
+def test_stopping_the_tasks_ends_a_stream_as_it_does_in_this_process(relay: swarm.Swarm, tmp_path: Path) -> None:
+    """Whoever waits for a task that another one stops is cancelled, listener or not."""
+
+    async def stopped() -> list[object]:
+        item = str(tmp_path / "never")
+        waiting = [asyncio.ensure_future(told(relay, item)), asyncio.ensure_future(relay.run({"item": item}))]
+        async for event in relay.stream({"item": "0"}):
+            assert event is not None  # once it is over, those before it have begun
+        await asyncio.to_thread(relay.stop_tasks)
+        return list(await asyncio.gather(*waiting, return_exceptions=True))
+
+    assert [type(end) for end in asyncio.run(stopped())] == [asyncio.CancelledError] * 2
+
+
+def test_a_listener_that_stands_still_holds_up_nobody(relay: swarm.Swarm, cluster: str, tmp_path: Path) -> None:
+    """Its task ends, others are answered, and it hears the rest when it goes on."""
+    gate = tmp_path / "gate"
+    program = subprocess.Popen([sys.executable, "-c", LISTENS, cluster, str(gate)], stdout=subprocess.PIPE)
+    try:
+        assert program.stdout is not None
+        heard = [program.stdout.readline().decode().strip() for _ in range(2)]
+        program.send_signal(signal.SIGSTOP)
+        gate.touch()
+
+        async def meanwhile() -> None:
+            async with asyncio.timeout(60):
+                for _ in range(20):
+                    assert [kind for kind, *_ in await told(relay, "0.1")] == TOLD
+
+        asyncio.run(meanwhile())
+        assert relay.receipt().tasks == {"done": 21}
+        program.send_signal(signal.SIGCONT)
+        assert heard + program.communicate(timeout=60)[0].decode().split() == TOLD
+    finally:
+        program.kill()
+        program.wait()

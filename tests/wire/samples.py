@@ -9,6 +9,7 @@ import msgspec
 from protocols import engine, events
 from protocols.answers import Answer, Ask, Earlier, Failed, Signals, Usage
 from protocols.control import Adapter, Calibration, Cancel, Health, HostSpec, ModelSpec, Overloaded, Ready, Recording
+from protocols.detached import Answered, Launch, Launched
 from protocols.envelope import Envelope, Message
 from protocols.money import Amount, Limit
 from protocols.packs import Example, Pack, Templates
@@ -125,6 +126,10 @@ RECORDS: dict[str, Any] = {
     ),
     "step.ended": events.StepEnded(task="t-1", step="intent", status="failed", reason="r"),
     "task.finished": events.TaskFinished(task="t-1", result=Result(task="t-1", status="done")),
+    "launch": Launch(file="/s.yaml", plan_hash="ef", store="/s.db", hosts_kind="in-process"),
+    "launched": Launched(file="/s.yaml", plan_hash="ef", run="r-1"),
+    "answered": Answered(result=RESULT, untold=[events.TaskAccepted(task="t-1")]),
+    "answered, bare": Answered(result=Result(task="t-1", status="done")),
 }  # fmt: skip
 
 PROMPT = Prompt((Turn("system", "Choose."), Turn("assistant", "Yes?"), Turn("user", "Größe?")), "Label:", 2)
