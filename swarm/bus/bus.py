@@ -208,9 +208,10 @@ class Bus:
 
 def _may_go_well(ask: Ask, reply: Answer | Failed) -> bool:
     """Whether `ask` raised at a host, may be repeated, and has cost nothing yet."""
+    if not raised(reply) or ask.once or not reply.host:
+        return False
     used = reply.usage
-    free = not (used.micro_usd or used.tokens_in or used.tokens_out)
-    return raised(reply) and not ask.once and bool(reply.host) and not reply.unknown and free
+    return not (reply.unknown or used.micro_usd or used.tokens_in or used.tokens_out)
 
 
 async def _end(link: Link) -> None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from protocols.answers import Answer, Ask, Failed
+from protocols.answers import Failed
 from protocols.control import Cancel, Overloaded
 from protocols.envelope import Envelope
 from swarm.bus.base import HostLost, Link
 from swarm.bus.letters import HostState
-from swarm.bus.local import LocalLink
+from swarm.bus.local import Desk, LocalLink
 from swarm.bus.outbox import Outbox
 from swarm.bus.pace import Kind, Pace
 from swarm.bus.pending import Pending
@@ -53,6 +53,11 @@ class Line:
         self.outbox = Outbox(self._is_suspect)
 
     @property
+    def desk(self) -> Desk | None:
+        """Where the host may be asked without a message."""
+        return self.link.desk if isinstance(self.link, LocalLink) else None
+
+    @property
     def is_up(self) -> bool:
         return self.state in ("up", "slow")
 
@@ -86,21 +91,6 @@ class Line:
         if (pace := self.paces.get(pending.kind)) is None:
             pace = self.paces[pending.kind] = Pace()
         pace.took(self.clock() - pending.since)
-
-    async def answered_here(self, ask: Ask) -> Answer | Failed | None:
-        """The answer of a host that may be asked without a message; `None` where it may not, or has no room now."""
-        link = self.link
-        if not isinstance(link, LocalLink) or link.desk is None:
-            return None
-        self.unanswered += 1
-        try:
-            reply = await link.desk.answer(ask)
-        finally:
-            self.unanswered -= 1
-        if isinstance(reply, Overloaded):
-            return None
-        self.answered += 1
-        return reply
 
     async def send(self) -> None:
         """Send what waits, for ever. Raises `HostLost`, and whatever else the link raises for all that it is given."""

@@ -9,7 +9,7 @@ import structlog
 from protocols.answers import Ask
 from protocols.ids import HostId
 from swarm.bus.line import Line
-from swarm.bus.pace import is_slow
+from swarm.bus.pace import Kind, is_slow
 
 log = structlog.get_logger(__name__)
 
@@ -21,10 +21,13 @@ class Roster:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._lines: dict[HostId, Line] = {}
+        self._by_kind: dict[Kind, list[Line]] = {}
         self._clock = clock
 
     def add(self, line: Line) -> None:
         self._lines[line.link.host] = line
+        for kind in line.serves:
+            self._by_kind.setdefault(kind, []).append(line)
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self._lines.values())
@@ -34,6 +37,9 @@ class Roster:
 
     def choose(self, ask: Ask) -> Line | None:
         """The least busy host that serves `ask`: of those that are up and fast, else up, else starting."""
+        able = self._by_kind.get((ask.specialist, ask.tier), [])
+        if len(able) == 1 and able[0].state == "up":  # as on a laptop
+            return able[0]
         able = self._serving(ask)
         if len(able) > 1:
             able = [line for line in able if line.state == "up"] or [line for line in able if line.is_up] or able
@@ -62,5 +68,4 @@ class Roster:
         return is_slow(line.paces, (other.paces for other in self if other is not line and other.state == "up"))
 
     def _serving(self, ask: Ask) -> list[Line]:
-        kind = (ask.specialist, ask.tier)
-        return [line for line in self if kind in line.serves and line.state != "given_up"]
+        return [line for line in self._by_kind.get((ask.specialist, ask.tier), ()) if line.state != "given_up"]

@@ -10,8 +10,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-import jsonschema
-
 from protocols.answers import Answer, Ask, Failed, Signals, Usage
 from protocols.control import Cancel, Health, Overloaded
 from protocols.envelope import Envelope
@@ -20,6 +18,7 @@ from protocols.packs import Pack
 from swarm.bus.base import HostLost
 from swarm.bus.pending import raised
 from swarm.bus.script import Answers, Dies, Fails, Hangs, Refuses, Says, Script
+from swarm.config.schemas import Validator
 
 REMEMBERED = 4096  # answers kept for an ask that is delivered again
 
@@ -45,7 +44,7 @@ class ScriptedHost:
         self.script = script if isinstance(script, Script) else Script(script)
         self.cancelled: list[AttemptId] = []
         self._mailbox = mailbox
-        self._packs = packs or {}
+        self._schemas = {name: Validator(pack.output_schema) for name, pack in (packs or {}).items()}
         self._code = code
         self._sleep = sleep
         self._active: dict[AttemptId, asyncio.Task[Answer | Failed]] = {}
@@ -141,11 +140,9 @@ class ScriptedHost:
                 usage=usage, host=self.host,
             )  # fmt: skip
         output = dict(reply.output)
-        try:
-            if (pack := self._packs.get(ask.specialist)) is not None:
-                jsonschema.validate(output, pack.output_schema)
-        except jsonschema.ValidationError as e:
-            detail = f"the script's answer to step {ask.step!r} does not satisfy its schema: {e.message}"
+        schema = self._schemas.get(ask.specialist)
+        if schema is not None and (problem := schema.problem(output)):
+            detail = f"the script's answer to step {ask.step!r}: {problem}"
             return Failed(id=ask.id, reason="invalid_output", detail=detail, usage=usage, host=self.host)
         signals = reply.signals or Signals(p=reply.confidence)
         return Answer(id=ask.id, output=output, signals=signals, usage=usage, host=self.host)

@@ -31,12 +31,13 @@ log = structlog.get_logger(__name__)
 
 NOTHING, NO_LIMIT = Amount(), Limit()
 REMOTE_MS = 1000.0  # of a remote answer, as long as nothing has been measured
+GRACE_MS = 20  # a host gives up so much later than the task, which alone can say that its time was up
 
 
 class Made(msgspec.Struct, frozen=True):
     """An attempt that is over, with what the journal must know. `event` is None for one that was cancelled."""
 
-    event: moves.Answered | moves.AttemptFailed | moves.HoldRefused | moves.Recalled | None
+    event: moves.OfAttempt | None
     attempt: Attempt
     hold: Amount
     used: Amount = NOTHING
@@ -135,6 +136,8 @@ class Attempts:
 
     async def _known(self, trial: _Trial, key: str | None) -> Made | None:
         """What is known of this step from before, when it is asked for the first time."""
+        if self._extras.none:
+            return None
         step = trial.step
         found = await self._extras.first(step, trial.given, key, alarmed=step.name in self._alarmed)
         trial.given = self._extras.given(step)
@@ -168,7 +171,7 @@ class Attempts:
     def _left_ms(self) -> int | None:
         if self._task.left_ms is None:
             return None
-        return max(1, self._task.left_ms - int((self._s.clock() - self._started) * 1000))
+        return max(1, self._task.left_ms - int((self._s.clock() - self._started) * 1000)) + GRACE_MS
 
     def _answered(self, trial: _Trial, answer: Answer, samples: int) -> Made:
         step, tier = trial.step.name, trial.tier.name

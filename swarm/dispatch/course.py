@@ -29,7 +29,7 @@ from swarm.dispatch.judge import value_of
 from swarm.dispatch.setting import Publish, Setting
 from swarm.dispatch.usable import unusable
 from swarm.dispatch.watch import Watch
-from swarm.dispatch.ways import asked_as
+from swarm.dispatch.ways import asked_as, rung_of
 from swarm.dispatch.why import explained, outcome
 from swarm.errors import StoreError
 from swarm.observe.secrets import cleaned
@@ -195,14 +195,13 @@ class Course:
 
     def _learn(self, answered: moves.Answered, decided: list[moves.Decision]) -> None:
         """What was weighed teaches how dear money is; an accepted answer may be looked at again."""
-        verdicts = (d.verdict for d in decided if isinstance(d, moves.Escalate | moves.EndStep))
-        verdict = next((v for v in verdicts if v is not None), None)
-        if verdict is None:
+        first = decided[0] if decided else None  # it says what became of the answer
+        if not isinstance(first, (moves.EndStep, moves.Escalate)) or (verdict := first.verdict) is None:
             return
         if self._s.purse is not None and verdict.weighed:
             self._s.purse.weighed(verdict, value_of(self._s.plan.aim, answered.money))
         step, name = self._s.plan.step(answered.step), asked_as(answered.tier, answered.samples)
-        paid = any(tier.kind == "remote" and tier.name == name for tier in step.ladder)
+        paid = answered.samples == 1 and step.ladder[rung_of(step, name)].kind == "remote"
         if paid or (verdict.accepted and verdict.keep == name and self._s.plan.aim.explore):
             given = resolve(step, self._task.input, self._state.known)
             said = Earlier(name, answered.output, answered.signals)

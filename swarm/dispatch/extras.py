@@ -40,6 +40,9 @@ class Extras:
             await self.recall.close()
 
 
+NONE = Extras()
+
+
 @dataclass(slots=True)
 class _Asked:
     """A step that has been asked. `key`: under which it remembers; `plain`: its inputs without what it remembers."""
@@ -59,6 +62,7 @@ class TaskExtras:
         self._run = run
         self._task = task
         self._asked: dict[str, _Asked] = {}
+        self.none = extras == NONE
 
     async def first(
         self, step: PlannedStep, given: dict[str, Any], key: str | None, *, alarmed: bool = False
@@ -96,12 +100,14 @@ class TaskExtras:
 
     def used(self, step: str, cost: Amount, signals: Signals | None) -> None:
         """An attempt is over."""
-        if (asked := self._asked.get(step)) is not None:
+        if not self.none and (asked := self._asked.get(step)) is not None:
             asked.cost += cost
             asked.signals = signals or asked.signals
 
     async def ended(self, step: PlannedStep, end: EndStep) -> None:
         """A step is over, and journalled."""
+        if self.none:
+            return
         asked, recall, memory = self._asked.pop(step.name, None), self._x.recall, self._x.memory
         if asked is None:
             return

@@ -77,7 +77,8 @@ class TimeUp(msgspec.Struct, frozen=True, tag="time_up"):
     of: Literal["task", "run"] = "task"
 
 
-Event = Begin | Answered | AttemptFailed | HoldRefused | Recalled | Unusable | TimeUp
+OfAttempt = Answered | AttemptFailed | HoldRefused | Recalled
+Event = Begin | OfAttempt | Unusable | TimeUp
 
 
 # --- what to do -------------------------------------------------------------------------------------------------

@@ -238,13 +238,17 @@ def _start_ready(state: TaskState) -> list[Decision]:
         step = state.steps[planned.name]
         if step.phase != "waiting":
             continue
-        ends = {need: state.steps[need].end for need in planned.needs}
-        lost = next((need for need, end in ends.items() if end is not None and end.output is None), None)
-        if lost is not None:
-            decisions.append(_end(state, EndStep(planned.name, "skipped", reason=f"step {lost!r} has no output")))
-        elif None not in ends.values():
-            missed, tier = _reach(planned, step, state)
-            decisions += [*missed, *_enter(planned, step, state, tier, "no tier can be asked")]
+        waits = False
+        for need in planned.needs:
+            end = state.steps[need].end
+            if end is not None and end.output is None:
+                decisions.append(_end(state, EndStep(planned.name, "skipped", reason=f"step {need!r} has no output")))
+                break
+            waits = waits or end is None
+        else:
+            if not waits:
+                missed, tier = _reach(planned, step, state)
+                decisions += [*missed, *_enter(planned, step, state, tier, "no tier can be asked")]
     return decisions
 
 

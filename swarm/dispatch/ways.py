@@ -46,4 +46,7 @@ def samples_of(step: PlannedStep, tier: Tier) -> int:
 
 def rung_of(step: PlannedStep, tier: str) -> int:
     """The place in the ladder of the tier of this name."""
-    return next(rung for rung, each in enumerate(step.ladder) if each.name == tier)
+    for rung, each in enumerate(step.ladder):
+        if each.name == tier:
+            return rung
+    raise KeyError(tier)

@@ -10,7 +10,7 @@ import msgspec
 from protocols.tasks import Why
 from swarm.dispatch import moves
 from swarm.dispatch.attempts import NOTHING, Made
-from swarm.dispatch.judge import NEVER, Verdict
+from swarm.dispatch.judge import CONFIDENT, NEVER, Verdict
 from swarm.dispatch.policy import cause
 from swarm.plan.plan import Plan
 
@@ -21,45 +21,56 @@ def outcome(made: Made, decided: Sequence[moves.Decision]) -> str:
     if not isinstance(event, moves.Answered):
         names = {moves.HoldRefused: "refused", moves.AttemptFailed: "failed", moves.Recalled: "recalled"}
         return names[type(event)] if event is not None else "cancelled"
-    mine = [d for d in decided if isinstance(d, moves.EndStep | moves.Escalate) and d.step == event.step]
-    for decision in mine:
-        if isinstance(decision, moves.EndStep) and decision.tier == event.tier:
-            return decision.status
-    if mine and isinstance(mine[0], moves.EndStep):
-        return "overruled"  # by an earlier answer that is likelier to be right
-    return "escalated" if decided else "cancelled"
+    became = "escalated" if decided else "cancelled"
+    for decision in decided:
+        if isinstance(decision, moves.EndStep) and decision.step == event.step:
+            if decision.tier == event.tier:
+                return decision.status
+            if decision is decided[0]:
+                became = "overruled"  # by an earlier answer that is likelier to be right
+    return became
 
 
 def explained(plan: Plan, decided: Sequence[moves.Decision], made: Made | None = None) -> list[Why]:
     """One entry for each decision about a step but the plain asking of its next tier. `made`: what was decided on."""
-    entries = (_entry(plan, decision, made) for decision in decided)
-    return [entry for entry in entries if entry is not None]
+    return [entry for decision in decided if (entry := _entry(plan, decision, made)) is not None]
 
 
 def _entry(plan: Plan, decision: moves.Decision, made: Made | None) -> Why | None:
     event = made.event if made is not None else None
+    verdict: Verdict | None = None
     match decision:
-        case moves.Escalate(step, tier, to, reason):
-            said: dict[str, Any] = {"decision": "best_of" if to == tier else "escalate", "tier": tier, "reason": reason}
-        case moves.Missed(step, missed, reason):
-            said = {"decision": "missed", "tier": missed.name, "reason": reason}
-        case moves.EndStep(step, status, tier):
-            asked = event.tier if event is not None and event.step == step else None
-            kept = decision.verdict.reason if decision.verdict is not None else decision.reason or "confident enough"
-            reason = kept if status == "accepted" else decision.reason
-            said = {"decision": status, "tier": tier or asked, "confidence": decision.confidence, "reason": reason}
-        case moves.Try(step, again) if _is_retry(decision, event):
+        case moves.Try():
+            if not _is_retry(decision, event):
+                return None
             assert isinstance(event, moves.AttemptFailed)
-            said = {"decision": "retry", "tier": again.name, "reason": cause(event.failed)}
+            said: dict[str, Any] = {"decision": "retry", "tier": decision.tier.name, "reason": cause(event.failed)}
+        case moves.EndStep():
+            verdict = decision.verdict
+            said = _ended(decision, event)
+        case moves.Escalate(_, tier, to, reason):
+            verdict = decision.verdict
+            said = {"decision": "best_of" if to == tier else "escalate", "tier": tier, "reason": reason}
+        case moves.Missed():
+            said = {"decision": "missed", "tier": decision.tier.name, "reason": decision.reason}
         case _:
             return None
-    if made is not None and event is not None and event.step == step and said["decision"] != "missed":
+    if made is not None and event is not None and event.step == decision.step and said["decision"] != "missed":
         said |= _grounds(made, event, said["tier"])
-    if isinstance(decision, moves.Escalate | moves.EndStep) and decision.verdict is not None:
-        said |= _weighed(decision.verdict, event)
+    if verdict is not None:
+        said |= _weighed(verdict, event)
     else:
-        said["accept_at"] = plan.step(step).accept_at
-    return Why(step=step, **said)
+        said["accept_at"] = plan.step(decision.step).accept_at
+    return Why(step=decision.step, **said)
+
+
+def _ended(end: moves.EndStep, event: moves.OfAttempt | None) -> dict[str, Any]:
+    reason, tier = end.reason, end.tier
+    if end.status == "accepted":
+        reason = end.verdict.reason if end.verdict is not None else reason or CONFIDENT
+    if tier is None and event is not None and event.step == end.step:
+        tier = event.tier
+    return {"decision": end.status, "tier": tier, "confidence": end.confidence, "reason": reason}
 
 
 def _weighed(verdict: Verdict, event: moves.Event | None) -> dict[str, Any]:
@@ -73,9 +84,7 @@ def _weighed(verdict: Verdict, event: moves.Event | None) -> dict[str, Any]:
     return said
 
 
-def _grounds(
-    made: Made, event: moves.Answered | moves.AttemptFailed | moves.HoldRefused | moves.Recalled, tier: str | None
-) -> dict[str, Any]:
+def _grounds(made: Made, event: moves.OfAttempt, tier: str | None) -> dict[str, Any]:
     """What a decision about the very attempt that has just ended was made from."""
     if isinstance(event, moves.HoldRefused):
         return {"hold": made.hold, "budget_left": dict(made.budget_left)}
