@@ -14,7 +14,7 @@ from protocols.packs import Pack, Templates
 from swarm.config import datafiles, paths, source, tree
 from swarm.config.packs import check_pack, default_schema
 from swarm.config.problems import Finding, KeyPath, Problem, did_you_mean, show_path
-from swarm.config.schema import PackFile, PackParts
+from swarm.config.specialist import PackFile, PackParts
 from swarm.config.tools import fault
 from swarm.config.validate import validate
 from swarm.config.values import IDENTIFIER

@@ -5,11 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, Tag, model_validator
 
-from protocols.packs import Effects, Kind
-from swarm.config.problems import did_you_mean
+from swarm.config.part import BY_SHAPE, BY_TYPE, Part
+from swarm.config.specialist import Specialist
 from swarm.config.values import (
     Bytes,
     ContextTokens,
@@ -18,9 +17,7 @@ from swarm.config.values import (
     Layers,
     OpenShare,
     RelativePath,
-    Samples,
     Seconds,
-    Several,
     Share,
     SpecialistName,
     StepName,
@@ -32,61 +29,6 @@ from swarm.config.values import (
     Usd,
     wrong,
 )
-
-
-class Part(BaseModel):
-    """Base of every mapping in a file: unknown keys are errors that say which key was meant."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _suggest_keys(cls, value: Any, handler: Any) -> Any:
-        empty = cls._empty(value) if isinstance(value, dict) else []
-        try:
-            checked = handler(value)
-        except ValidationError as e:
-            rest = [cls._said(d) for d in e.errors() if d["loc"] not in [found["loc"] for found in empty]]
-            raise ValidationError.from_exception_data(cls.__name__, empty + rest) from None
-        if empty:
-            raise ValidationError.from_exception_data(cls.__name__, empty)
-        return checked
-
-    @classmethod
-    def _empty(cls, value: dict[str, Any]) -> list[InitErrorDetails]:
-        """A key without a value is a slip, not a way to leave it out."""
-        error = PydanticCustomError("wrong", "{text}", {"text": "has no value; give it one or delete the key"})
-        names = [field.alias or name for name, field in cls.model_fields.items()]
-        return [
-            {"type": error, "loc": (name,), "input": None} for name in names if name in value and value[name] is None
-        ]
-
-    @classmethod
-    def _said(cls, details: Any) -> InitErrorDetails:
-        kind, loc, context = details["type"], details["loc"], details.get("ctx", {})
-        if kind == "extra_forbidden" and len(loc) == 1:
-            known = (field.alias or name for name, field in cls.model_fields.items())
-            kind, context = "unknown_key", {"text": f"is not a key here{did_you_mean(str(loc[0]), known)}"}
-        error = PydanticCustomError(kind, "{text}", context) if "text" in context else kind
-        return InitErrorDetails(type=error, loc=loc, input=details["input"], ctx=context)
-
-
-def _by_shape(value: Any) -> str:
-    match value:
-        case str():
-            return "<text>"
-        case {"model": _} | {"base_url": _}:
-            return "<remote>"
-        case {"replay": _}:
-            return "<replay>"
-        case list():
-            return "<list>"
-        case _:
-            return "<mapping>"
-
-
-_BY_SHAPE = Discriminator(_by_shape)
-SHAPES = ("<text>", "<remote>", "<replay>", "<list>", "<mapping>")
 
 
 class LocalModel(Part):
@@ -130,85 +72,8 @@ Model = Annotated[
     | Annotated[LocalModel, Tag("<mapping>")]
     | Annotated[RemoteModel, Tag("<remote>")]
     | Annotated[RecordedModel, Tag("<replay>")],
-    _BY_SHAPE,
+    BY_SHAPE,
 ]
-
-
-class ExamplePart(Part):
-    """One known input with its right output."""
-
-    input: dict[str, Any]
-    output: dict[str, Any]
-
-
-Examples = Annotated[
-    Annotated[RelativePath, Tag("<text>")]
-    | Annotated[Several[ExamplePart], Tag("<list>")]
-    | Annotated[dict[str, Several[Text]], Tag("<mapping>")],
-    _BY_SHAPE,
-]
-OutputSchema = Annotated[
-    Annotated[RelativePath, Tag("<text>")] | Annotated[dict[str, Any], Tag("<mapping>")], _BY_SHAPE
-]
-
-
-def _by_type(value: Any) -> str:
-    return "<text>" if isinstance(value, str) else "<mapping>" if isinstance(value, dict) else "<list>"
-
-
-Adapters = Annotated[
-    Annotated[RelativePath, Tag("<text>")] | Annotated[dict[Text, RelativePath], Field(min_length=1), Tag("<mapping>")],
-    Discriminator(_by_type),
-]
-
-
-class TemplatesPart(Part):
-    """Texts of a `generate` specialist; see docs/packs.md."""
-
-    by: Text
-    choose: dict[str, Text]
-    default: Text
-    generate_for: Annotated[tuple[str, ...], Field(strict=False)] = ()
-
-
-class PackParts(Part):
-    """What a pack's agent.yaml and an inline specialist have in common."""
-
-    description: Text | None = None
-    input: Several[Text] | None = None
-    labels: dict[str, Text] | None = None
-    none_label: Text | None = None
-    patterns: dict[str, Several[Text]] | None = None
-    checks: Several[Text] | None = None
-    equals: dict[str, Text] | None = None
-    requires: Several[Text] | None = None
-    templates: TemplatesPart | None = None
-    max_tokens: Count | None = None
-    effects: Effects | None = None
-    idempotent: bool | None = None
-
-
-class PackFile(PackParts):
-    """A pack's agent.yaml."""
-
-    version: Literal["pack/v1"] = Field(alias="schema")
-    name: Text
-    kind: Kind
-
-
-class Specialist(PackParts):
-    """A pack with overrides, or everything inline; and the tiers that may answer, cheapest first."""
-
-    pack: RelativePath | None = None
-    kind: Kind | None = None
-    instructions: Text | None = None
-    examples: Examples | None = None
-    output_schema: OutputSchema | None = None
-    tools: RelativePath | None = None
-    tiers: Several[Text] | None = None
-    model: Text | None = None
-    adapter: Adapters | None = None
-    samples: Samples | None = None
 
 
 class Semantic(Part):
@@ -226,9 +91,7 @@ class CachePart(Part):
 
 
 OffOrExact = Literal["off", "exact"]
-Cache = Annotated[
-    Annotated[OffOrExact, Tag("<text>")] | Annotated[CachePart, Tag("<mapping>")], Discriminator(_by_type)
-]
+Cache = Annotated[Annotated[OffOrExact, Tag("<text>")] | Annotated[CachePart, Tag("<mapping>")], BY_TYPE]
 
 
 class MemoryPart(Part):
@@ -248,7 +111,7 @@ class Step(Part):
     """One node of the plan. `input` values may hold references such as `${intent.label}`."""
 
     specialist: Text
-    input: dict[str, Any] = {}
+    input: dict[str, Any] = Field({})
     accept_at: Share | None = None
     cache: Cache | None = None
     memory: MemoryPart | None = None
@@ -348,7 +211,7 @@ class SwarmSpec(Part):
     version: Literal["swarm/v1"] = Field(alias="schema")
     name: Text
     description: Text | None = None
-    models: dict[TierName, Model] = {}
+    models: dict[TierName, Model] = Field({})
     specialists: dict[SpecialistName, Specialist] = Field(json_schema_extra={"minProperties": 1})
     steps: dict[StepName, Step] = Field(json_schema_extra={"minProperties": 1})
     escalation: Escalation = Escalation()

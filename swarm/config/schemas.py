@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from swarm.config import bounded
+from swarm.config import bounded, quick
+from swarm.config.patterns import pattern_problem
 from swarm.config.problems import did_you_mean
 from swarm.errors import quote
 
@@ -28,12 +29,18 @@ class Validator:
     def __init__(self, schema: Schema, each: int | None = None) -> None:
         from referencing import Registry
 
+        self._quick = quick.compiled(schema)
         self._validator = bounded.checker()(schema, registry=Registry())
         self._each = each
         self._steps = MOST_STEPS
 
     def problem(self, value: Any) -> str | None:
         """What keeps `value` from satisfying the schema, in one line; `None` if nothing does."""
+        if self._quick is not None and self._quick.yes(value):
+            return None
+        return self._searched(value)
+
+    def _searched(self, value: Any) -> str | None:
         from referencing.exceptions import Unresolvable
 
         left = 0
@@ -41,8 +48,10 @@ class Validator:
             error, left = bounded.within(self._steps, lambda: next(iter(self._validator.iter_errors(value)), None))
         except bounded.TooMuch:
             return f"the output schema takes more than {self._steps:,} steps to check; make it simpler"
-        except (RecursionError, Unresolvable):
-            return "the output schema refers to itself without end, or to nothing"
+        except RecursionError:
+            return "the output is nested too deep to be checked, or its schema refers to itself without end"
+        except Unresolvable:
+            return "the output schema refers to nothing"
         finally:
             if self._each is not None:
                 self._steps = min(MOST_STEPS, left + self._each)
@@ -67,6 +76,8 @@ def schema_problem(schema: Schema) -> str | None:
         where = ".".join(str(part) for part in error.absolute_path)
         shown = " ".join(error.message.split())[:160]
         return f"is no JSON Schema (draft 2020-12): {where + ': ' if where else ''}{shown}"
+    if problem := pattern_problem(schema):
+        return problem
     for ref in _refs(schema):
         if not ref.startswith("#") or not _has(schema, ref):
             return f"$ref {quote(ref)} leads to nothing; refer to '#/$defs/…' of the same schema"

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from swarm.config.part import SHAPES
 from swarm.config.problems import Finding, KeyPath, did_you_mean, show
-from swarm.config.schema import SHAPES
 from swarm.config.tree import Tree
 
 M = TypeVar("M", bound=BaseModel)

@@ -10,7 +10,7 @@ from pathlib import Path
 from protocols.control import Adapter
 from swarm.config import SwarmFile, paths
 from swarm.config.problems import KeyPath, Problem, did_you_mean
-from swarm.config.schema import Specialist
+from swarm.config.specialist import Specialist
 from swarm.errors import ModelError, quote
 from swarm.models.files import sha256_of
 from swarm.models.lora import read_adapter

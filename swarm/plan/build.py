@@ -17,7 +17,8 @@ from swarm import config
 from swarm.catalogue import Catalogue
 from swarm.config import SwarmFile
 from swarm.config.problems import Problem, error
-from swarm.config.schema import Escalation, LimitPart, Specialist, Step
+from swarm.config.schema import Escalation, LimitPart, Step
+from swarm.config.specialist import Specialist
 from swarm.errors import SchemaUnsupported, quote
 from swarm.plan import inputs, models
 from swarm.plan.adapters import AdapterReader

@@ -15,7 +15,7 @@ from swarm.config import SwarmFile, datafiles, paths, source
 from swarm.config.checks import FROM_PACK
 from swarm.config.packs import check_pack, default_schema
 from swarm.config.problems import Finding, KeyPath, Problem, show_path
-from swarm.config.schema import Specialist
+from swarm.config.specialist import Specialist
 from swarm.config.tools import fault
 from swarm.errors import PackError, quote
 

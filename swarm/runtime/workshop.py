@@ -7,13 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from protocols.answers import Answer, Ask, Failed
 from protocols.control import Adapter, Calibration, HostSpec, ModelSpec
 from protocols.packs import Pack
 from swarm.catalogue import Catalogue
-from swarm.dispatch import calibrate
 from swarm.engine.base import Embedder, EngineSpec, LanguageModel
 from swarm.engine.replay import Replay
 from swarm.errors import ModelDamaged, ModelNotFound, PackError
@@ -22,6 +19,7 @@ from swarm.models.registry import Registry
 from swarm.models.store import ModelFiles, ModelStore, default_home
 from swarm.models.tuned import Setting, opening
 from swarm.observe.secrets import name_secret
+from swarm.runtime.learnt import Learnt
 from swarm.runtime.placement import cores
 from swarm.specialists import classify, extract, generate, remote, replay, tool
 from swarm.specialists.base import Answerer
@@ -31,8 +29,6 @@ from swarm.state.fits import FitCache
 
 if TYPE_CHECKING:
     from swarm.engine.remote import RemoteModel
-
-log = structlog.get_logger(__name__)
 
 SEQUENCES = 48  # requests that one engine decodes side by side
 
@@ -46,7 +42,7 @@ class Workshop:
         self._spec = spec
         self._threads = min(spec.threads, cores())
         self._models = models
-        self._fits = fits
+        self._learnt = Learnt(fits)
         self._embedder: Embedder | None = None
         self._embedder_hash = ""
         self._language: dict[str, LanguageModel] = {}  # weights path -> engine, one for each model
@@ -110,6 +106,7 @@ class Workshop:
                 files = self._models.path(model.name)
                 self._embedder = await asyncio.to_thread(_embedder, files, self._threads)
                 self._embedder_hash = files.sha256
+                self._learnt.see_with(self._embedder, files.sha256)
                 self.model_hashes[model.tier] = files.sha256
             case "small":
                 files, setting = opening(self._models, model.name, self._threads)
@@ -136,7 +133,7 @@ class Workshop:
     # --- specialists
 
     async def _open_specialist(self, name: str, pack: Pack, tiers: tuple[str, ...]) -> None:
-        index = await self._index(pack) if self._needs_examples(pack, tiers) else None
+        index = await self._learnt.index(pack) if self._needs_examples(pack, tiers) else None
         for tier in tiers:
             answerer = self._answerer(name, pack, tier, index)
             self._answerers[name, tier] = answerer
@@ -165,7 +162,7 @@ class Workshop:
                 return remote.Remote(pack, model)
             case "classify", "head":
                 assert index is not None and self._embedder is not None
-                return classify.Head(pack, index, self._head_fit(pack, index), self._embedder)
+                return classify.Head(pack, index, self._learnt.head_fit(pack, index), self._embedder)
             case "classify", "small":
                 assert index is not None
                 if self._embedder is None:
@@ -190,50 +187,13 @@ class Workshop:
             case kind, other:
                 raise PackError(f"specialist {name!r}: a {kind} specialist has no tier of kind {other!r}")
 
-    # --- what is learnt from the examples
-
-    async def _index(self, pack: Pack) -> ExampleIndex:
-        if self._embedder is None:
-            import numpy as np
-
-            return ExampleIndex(pack, np.zeros((len(pack.examples), 1), np.float32))
-        key = FitCache.key("index", pack.content_hash(), self._embedder_hash)
-        if kept := self._fits.arrays(key):
-            return ExampleIndex(pack, kept["vectors"])
-        index = await ExampleIndex.build(pack, self._embedder)
-        self._fits.keep_arrays(key, {"vectors": index.vectors})
-        return index
-
-    def _head_fit(self, pack: Pack, index: ExampleIndex) -> classify.HeadFit:
-        key = FitCache.key("head", pack.content_hash(), self._embedder_hash)
-        if kept := self._fits.arrays(key):
-            labels = tuple(sorted(set(index.keys)))
-            return classify.HeadFit(labels, kept["weights"], kept["bias"], kept["held_out"])
-        fit = classify.fit_head(index)
-        self._fits.keep_arrays(key, {"weights": fit.weights, "bias": fit.bias, "held_out": fit.held_out})
-        return fit
-
     async def _calibration(self, name: str, pack: Pack, tier: str, answerer: Answerer) -> Calibration | None:
         tiers = self._spec.tiers[name]
-        below = tiers[: tiers.index(tier)]
         model = self.model_hashes.get(tier, "")
         if (adapter := self._adapter(name, tier)) is not None:
             model += f"+{adapter.sha256}"
-        key = FitCache.key("calibration", pack.content_hash(), self._kind(tier), model, self._embedder_hash, *below)
-        if (kept := self._fits.calibration(key)) is not None:
-            if isinstance(answerer, classify.Chooser) and (prior := self._fits.arrays(f"{key}-prior")):
-                answerer.prior = prior["prior"]
-            return kept[0]
-        rehearsed = await answerer.rehearse()
-        if isinstance(answerer, classify.Chooser) and answerer.prior is not None:
-            self._fits.keep_arrays(f"{key}-prior", {"prior": answerer.prior})
-        fitted = calibrate.fit([r.signals for r in rehearsed], [r.correct for r in rehearsed]) if rehearsed else None
-        if fitted is not None:
-            log.info(
-                "tier.calibrated", specialist=pack.name, tier=tier, examples=len(rehearsed), accuracy=fitted.accuracy
-            )
-        self._fits.keep_calibration(key, fitted)
-        return fitted
+        made_of = (self._kind(tier), model, self._embedder_hash, *tiers[: tiers.index(tier)])
+        return await self._learnt.calibration(pack, tier, made_of, answerer)
 
 
 def _models(spec: HostSpec) -> ModelStore:

@@ -180,7 +180,8 @@ def test_an_answer_must_satisfy_the_schema(file: Path) -> None:
     """As with a real model, what breaks the schema is no answer."""
     result = run(file, {"mood/head": {"label": "furious"}, "mood/small": HAPPY})
     assert result.steps["mood"].tier == "small"
-    assert "the script's answer to step 'mood': output.label does not satisfy the schema: 'furious'" in result.why[0].reason
+    said = "the script's answer to step 'mood': output.label does not satisfy the schema: 'furious'"
+    assert said in result.why[0].reason
 
 
 @pytest.mark.parametrize(

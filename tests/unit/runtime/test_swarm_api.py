@@ -82,8 +82,9 @@ def test_map_takes_no_more_items_than_it_may_keep(mood: Path) -> None:
                 async for _ in running.map(endless()):
                     pytest.fail("the first item never ends")
 
-    script = Script({"mood": [Hangs(), *(Says({"label": "happy"}, confidence=0.99) for _ in range(1000))]})
-    with launch_scripted(mood, script) as running:
+    said = [Says({"label": "happy"}, confidence=0.99) for _ in range(1000)]
+    with launch_scripted(mood, Script({"mood": [said[0], Hangs(), *said[1:]]})) as running:
+        running.run_sync({"text": "0"})  # the run has begun: from now on the first to come is the first to be asked
         asyncio.run(first(running))
     assert 4 < taken <= BUFFERED * 4 + 2
 
