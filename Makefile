@@ -45,7 +45,8 @@ faults: $(VENV)/dev.done models
 		SWARM_FAULT_SHIFTS=3600,-3600,86400,-86400 $(BIN)/pytest tests/faults
 	SWARM_SCHEMAS=2000 $(BIN)/pytest tests/live/test_engine_schemas.py
 	SWARM_KILL_SEEDS=50 SWARM_LEDGER_STEPS=10000 SWARM_DISK_PLACES=all $(BIN)/pytest tests/unit/state \
-		tests/unit/dispatch/test_effects_killed.py
+		tests/unit/dispatch/test_effects_killed.py tests/unit/dispatch/test_dispatcher_killed.py
+	SWARM_PROMISE_RESPLITS=1000 $(BIN)/pytest tests/unit/dispatch/test_promise.py
 	SWARM_SIMULATIONS=10000 $(BIN)/pytest tests/unit/simulation
 
 bench: $(VENV)/dev.done models

@@ -151,7 +151,8 @@ def told(o: Outcome) -> str:
     low, high = lower_bound(o.wrong, o.kept, 0.025), upper_bound(o.wrong, o.kept, 0.025)
     outside = f"{o.outside_kept} of {o.outside}, {o.outside_wrong} wrong" if o.outside else ""
     share = f"{o.wrong} of {o.kept}: {o.wrong / max(1, o.kept):.1%} [{low:.1%}, {high:.1%}]"
-    return f"{o.right:.0%} | from {o.rule.accept_at:.3f} | {o.kept / o.n:.0%} | {share} | {outside}"
+    by = " + ".join(sorted(o.rule.kept or ()))
+    return f"{o.right:.0%} | from {o.rule.accept_at:.3f}, {by} | {o.kept / o.n:.0%} | {share} | {outside}"
 
 
 def main() -> None:

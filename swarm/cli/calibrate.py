@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from protocols.answers import Signals
 from swarm import __version__
 from swarm.cli.jsonl import lines
 from swarm.dispatch import calibrate
@@ -24,7 +23,6 @@ from swarm.dispatch.explore import clipped, effective, weights
 from swarm.dispatch.lasting import scope_of
 from swarm.dispatch.learnt import Labels, Learnt, Seen, Source, beside, pooled, save
 from swarm.dispatch.lessons import Gathered, gathered
-from swarm.dispatch.logistic import folds
 from swarm.dispatch.reliability import Reliability, drawn, picture, reliability
 from swarm.dispatch.rules import rules
 from swarm.dispatch.ways import ways
@@ -88,19 +86,8 @@ def judged(plan: Plan, learnt: Learnt) -> dict[tuple[str, str], Reliability]:
 
 def _reliability(seen: Sequence[Seen], counts: Sequence[float]) -> Reliability:
     correct = [s.correct for s in seen]
-    return reliability(_cross_fitted([s.signals for s in seen], correct, counts), correct, weights=counts)
-
-
-def _cross_fitted(signals: Sequence[Signals], correct: Sequence[bool], counts: Sequence[float]) -> list[float]:
-    """As `calibrate.cross_fitted`, with weights."""
-    sure = [0.0] * len(signals)
-    fold = folds(len(signals), calibrate.FOLDS, seed=0)
-    for k in range(calibrate.FOLDS):
-        train = [i for i in range(len(signals)) if fold[i] != k]
-        learnt = calibrate.fit([signals[i] for i in train], [correct[i] for i in train], [counts[i] for i in train])
-        for i in set(range(len(signals))) - set(train):
-            sure[i] = calibrate.confidence(signals[i], learnt)
-    return sure
+    sure = calibrate.cross_fitted([s.signals for s in seen], correct, weights=counts)
+    return reliability(sure, correct, weights=counts)
 
 
 def said(runs: Gathered) -> str:

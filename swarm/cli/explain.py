@@ -82,7 +82,7 @@ def _otherwise(why: Why) -> str:
     if why.confidence is None or why.weighed or not why.signals:
         return ""
     if why.accept_at is None:
-        return "no confidence would have changed it: nothing local is kept for this step"
+        return "no confidence would have changed it: no answer of this tier is kept for this step"
     if why.decision == "accepted":
         return f"a threshold above {why.confidence:.3f} would have asked the next tier"
     return f"from confidence {why.accept_at:.3f} on it would have been accepted"

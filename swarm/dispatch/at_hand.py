@@ -76,5 +76,7 @@ def threshold(step: PlannedStep, tier: Tier, rule: Rule, *, alarmed: bool = Fals
     """Least confidence at which an answer of this tier, from so many candidates, is kept; above 1: none is."""
     if tier.kind not in LOCAL:
         return step.accept_at
-    uncertified = samples > 1 and rule.certificate is not None and asked_as(tier.name, samples) not in rule.taught
-    return NEVER if alarmed or uncertified or rule.accept_at is None else rule.accept_at
+    name = asked_as(tier.name, samples)
+    uncertified = samples > 1 and rule.certificate is not None and name not in rule.taught
+    distrusted = rule.kept is not None and name not in rule.kept
+    return NEVER if alarmed or uncertified or distrusted or rule.accept_at is None else rule.accept_at

@@ -71,7 +71,7 @@ class Attempts:
         self._report = report
         self._alarmed = alarmed
         self._extras = extras or TaskExtras(setting.extras, setting.run, task.id)
-        self._started = setting.clock()
+        self.started = setting.clock()  # when the task's time began to run
         self.spent = 0  # millionths of a dollar held or spent by the task
 
     async def make(self, decision: moves.Try, given: dict[str, Any], key: str | None = None) -> None:
@@ -171,7 +171,7 @@ class Attempts:
     def _left_ms(self) -> int | None:
         if self._task.left_ms is None:
             return None
-        return max(1, self._task.left_ms - int((self._s.clock() - self._started) * 1000)) + GRACE_MS
+        return max(1, self._task.left_ms - int((self._s.clock() - self.started) * 1000)) + GRACE_MS
 
     def _answered(self, trial: _Trial, answer: Answer, samples: int) -> Made:
         step, tier = trial.step.name, trial.tier.name

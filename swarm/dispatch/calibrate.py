@@ -78,11 +78,21 @@ def fit(
     )
 
 
-def cross_fitted(signals: Sequence[Signals], correct: Sequence[bool], folds: int = FOLDS, seed: int = 0) -> list[float]:
-    """Each answer's confidence by a map that was fitted on the other folds, so that none judges what it learnt from."""
+def cross_fitted(
+    signals: Sequence[Signals],
+    correct: Sequence[bool],
+    folds: int = FOLDS,
+    seed: int = 0,
+    weights: Sequence[float] | None = None,
+) -> list[float]:
+    """Each answer's confidence by a map that was fitted on the other folds, so that none judges what it learnt from.
+
+    `weights`: as in `fit`.
+    """
     sure = [0.0] * len(signals)
     for train, test in _folds(len(signals), folds, seed):
-        learnt = fit([signals[i] for i in train], [correct[i] for i in train])
+        counts = None if weights is None else [weights[i] for i in train]
+        learnt = fit([signals[i] for i in train], [correct[i] for i in train], counts)
         for i in test:
             sure[i] = confidence(signals[i], learnt)
     return sure

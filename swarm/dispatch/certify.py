@@ -2,13 +2,15 @@
 
 Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei 2021): thresholds are tried from the surest answers down,
 each by an exact binomial test (Clopper & Pearson 1934) of "more than `error` of what it keeps is wrong", and the
-certified one is the lowest whose hypothesis was rejected. A single chain that begins at few answers often dies of one
-early mistake, so there are `STARTS` of them, each with its share of the permitted risk; a chain that reaches the next
-one's start adds that share to its own (the fallback procedure of Wiens & Dmitrienko 2005).
+certified one is the lowest whose hypothesis was rejected. The chain begins where the fewest answers could show
+anything. Where labels are many, one early mistake need not end it: others begin `APART` times later, each with a share
+of the permitted risk; a chain that reaches the next one's start adds that share to its own (the fallback procedure of
+Wiens & Dmitrienko 2005). Where labels are few all of the risk goes to the first: with a share each would show little.
 
-The thresholds tried stand at fixed ranks among the confidences; no label chooses them. The promise is then exact where
-an answer's chance of being wrong does not rise with its confidence, which is what a calibrated confidence is for: given
-how many labels lie above the lowest threshold that keeps the promise, their errors are binomial, and each further
+The thresholds tried stand at fixed ranks among the confidences; no label chooses them. From where it begins a chain
+leaps to where one more mistake is forgiven, as anywhere between the first mistake would end it. The promise is then
+exact where an answer's chance of being wrong does not rise with its confidence, which is what a calibrated one is for:
+given how many labels lie above the lowest threshold that keeps the promise, their errors are binomial, and each further
 answer that a lower rank takes in is wrong with a chance of `error` or more. A `grid` fixed on other data, or by hand,
 makes it exact without that. The labels must be a plain sample of what will be asked, unseen by the calibration.
 """
@@ -18,11 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from itertools import pairwise
 
 from swarm.dispatch.binomial import fewest, lower_bound, passes, upper_bound
 
-STARTS = 3  # chains of tests, the first at the fewest answers that could show anything, each next so many times later
+FIRST = 0.8  # share of the risk of the first chain of tests where there are others, which share the rest
+APART = 4  # how many times later each next chain begins
 STEP = 0.02  # between thresholds, as a share of the answers
 MOST_LABELS = 10_000_000  # where more would be needed, none are said to do
 
@@ -173,17 +177,44 @@ def _chains(sure: Sequence[float], error: float, risk: float, grid: Sequence[flo
     """Thresholds to try, highest first, and the risk that a chain beginning at each brings along; no label is seen."""
     if grid is not None:
         return {t: 0.0 if i else risk for i, t in enumerate(sorted(grid, reverse=True))}
-    n, first = len(sure), fewest(error, risk / STARTS)
-    if n < first:
-        return {}
-    starts = [round(first * (n / first) ** (i / STARTS)) for i in range(STARTS)]
-    steps = range(first, n, max(1, round(STEP * n)))
     ranked = sorted(sure, reverse=True)
     brought: dict[float, float] = {}
-    for rank in sorted({*starts, *steps, n}):
+    for rank, share in _ranks(len(ranked), error, risk):
         threshold = ranked[rank - 1]
-        brought[threshold] = brought.get(threshold, 0.0) + starts.count(rank) * risk / STARTS
+        brought[threshold] = brought.get(threshold, 0.0) + share
     return brought
+
+
+@lru_cache
+def _ranks(n: int, error: float, risk: float) -> tuple[tuple[int, float], ...]:
+    """Where to test, and the risk that a chain brings to where it begins."""
+    found: list[tuple[int, float]] = []
+    carried, starts = 0.0, _starts(n, error, risk)
+    for start, end in pairwise([*starts, n]):
+        carried += starts[start]
+        second = _forgiving(start, end, error, carried)
+        found += [(start, starts[start]), *((rank, 0.0) for rank in range(second, end, max(1, round(STEP * n))))]
+    return tuple(found if n in starts or not starts else [*found, (n, 0.0)])
+
+
+def _starts(n: int, error: float, risk: float) -> dict[int, float]:
+    """The ranks at which chains begin, and the risk of each."""
+    first = fewest(error, FIRST * risk)
+    later: list[int] = []
+    while (rank := first * APART ** (len(later) + 1)) <= n:
+        later.append(rank)
+    if later:
+        return {first: FIRST * risk, **dict.fromkeys(later, (1.0 - FIRST) * risk / len(later))}
+    first = fewest(error, risk)
+    return {first: risk} if first <= n else {}
+
+
+def _forgiving(start: int, end: int, error: float, risk: float) -> int:
+    """The first rank that passes with one mistake more than `start` does; `end` where none below it does."""
+    mistakes = 0
+    while passes(mistakes, start, error, risk):
+        mistakes += 1
+    return next((rank for rank in range(start + 1, end) if passes(mistakes, rank, error, risk)), end)
 
 
 def _evenly(sure: Sequence[float]) -> list[float]:
@@ -206,10 +237,23 @@ def _kept(sure: Sequence[float], bad: Sequence[bool], thresholds: Iterable[float
 
 def _kept_of(rows: Sequence[Sequence[tuple[float, bool]]], thresholds: Iterable[float]) -> list[_Kept]:
     """Of each row the first answer that reaches the threshold."""
-    found = []
+    changes: list[tuple[float, int, int]] = []  # from this threshold down so many more are kept, so many of them bad
+    for row in rows:
+        surer: list[tuple[float, bool]] = []  # than all before: the others are never the first
+        for sure, bad in row:
+            if not surer or sure > surer[-1][0]:
+                surer.append((sure, bad))
+        for i, (sure, bad) in enumerate(surer):
+            last = i + 1 == len(surer)
+            changes.append((sure, int(last), bad - (0 if last else surer[i + 1][1])))
+    changes.sort(reverse=True)
+    found, at, n, errors = [], 0, 0, 0
     for threshold in thresholds:
-        first = [next((bad for sure, bad in row if sure >= threshold), None) for row in rows]
-        found.append(_Kept(threshold, sum(bad is not None for bad in first), first.count(True)))
+        while at < len(changes) and changes[at][0] >= threshold:
+            n += changes[at][1]
+            errors += changes[at][2]
+            at += 1
+        found.append(_Kept(threshold, n, errors))
     return found
 
 
@@ -218,7 +262,7 @@ def _kept_of(rows: Sequence[Sequence[tuple[float, bool]]], thresholds: Iterable[
 
 def _nothing(n: int, tried: Sequence[_Kept], error: float, level: float) -> Certificate:
     """Nothing was shown: what came nearest, and how far it is."""
-    risk = (1.0 - level) / STARTS
+    risk = FIRST * (1.0 - level)
     if not tried:
         return Certificate(None, error, level, n, 0, 0, 1.0, 0.0, fewest(error, risk) if n == 0 else None)
     needs = [(_needed(kept, n, error, risk), kept) for kept in tried]

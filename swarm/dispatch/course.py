@@ -106,12 +106,13 @@ class Course:
                     await self._until_finished()
             except TimeoutError:
                 await self._decide(moves.TimeUp(self._task.left_of))
-        if (current := asyncio.current_task()) is not None and current.cancelling():
+        if (current := asyncio.current_task(self._s.loop)) is not None and current.cancelling():
             raise asyncio.CancelledError  # it came while nothing was waited for
         assert self._state.finished is not None
         return self._state.finished
 
     async def _until_finished(self) -> None:
+        self._attempts.started = self._s.clock()  # not before the deadline's own clock: a host must not be ahead of it
         if self._past is None:
             await self._accept()
         if self._past is not None and self._past.attempts:

@@ -86,7 +86,7 @@ def judge(
     case = at_hand(step, (rung, samples > 1), readings, rule, aim, missing, alarmed)
     by_right = aim.certified and case.best.tier.kind in LOCAL and case.sure >= case.least  # just what was certified
     if aim.answer_micro_usd is None or by_right:
-        found = _in_order(case)
+        found = _in_order(case, alarmed)
     else:
         value = value_of(aim, money)
         now, offers = _offers(case, money, value)
@@ -116,17 +116,27 @@ def _at_its_word(step: PlannedStep, rung: int, readings: Mapping[str, Reading], 
     for name, reading in readings.items():  # the latest is the last, and of equals the one to keep
         if reading.confidence >= most:
             keep, most = name, reading.confidence
-    return Verdict(False, rung + 1, least, _doubt(sure, least), rule=_ground(rule), keep=keep, sure=most)
+    after, passed = _next(step, rung, rule, alarmed)
+    return Verdict(False, after, least, _doubt(sure, least) + passed, rule=_ground(rule), keep=keep, sure=most)
 
 
-def _in_order(case: Case) -> Verdict:
+def _in_order(case: Case, alarmed: bool) -> Verdict:
     if case.sure >= case.least:
         return Verdict(True, None, case.least, _kept(case, CONFIDENT), rule=_ground(case.rule))
-    rung, samples = case.last.rung + 1, 1
-    if (again := _again(case)) is not None:
-        rung, samples = again.rung, again.samples
-    said = _doubt(case.sure, case.least)
+    (rung, passed), samples = _next(case.step, case.last.rung, case.rule, alarmed), 1
+    if (again := _again(case, alarmed)) is not None:
+        rung, passed, samples = again.rung, "", again.samples
+    said = _doubt(case.sure, case.least) + passed
     return Verdict(False, rung, case.least, said, rule=_ground(case.rule), samples=samples)
+
+
+def _next(step: PlannedStep, rung: int, rule: Rule, alarmed: bool) -> tuple[int, str]:
+    """Who comes after this rung, and who is passed over for that, as the end of a sentence."""
+    to = rung + 1
+    while not alarmed and to < len(step.ladder) and step.ladder[to].name in rule.passed:
+        to += 1
+    over = [tier.name for tier in step.ladder[rung + 1 : to]]
+    return to, f"; {' and '.join(over)} passed over, as no such answer is kept" if over else ""
 
 
 def _ground(rule: Rule) -> str:
@@ -138,14 +148,15 @@ def _doubt(sure: float, least: float) -> str:
     return f"confidence {sure:.2f} is below {least:.2f}" if least < NEVER else "no answer of this tier is kept"
 
 
-def _again(case: Case) -> Way | None:
+def _again(case: Case, alarmed: bool) -> Way | None:
     """The latest tier once more, for several candidates, where that may be kept."""
-    if case.last.samples > 1 or case.least >= NEVER:
+    if case.last.samples > 1:
         return None
     sampled = next((way for way in case.left if way.rung == case.last.rung), None)
     return (
         sampled
-        if sampled is not None and threshold(case.step, sampled.tier, case.rule, samples=sampled.samples) < NEVER
+        if sampled is not None
+        and threshold(case.step, sampled.tier, case.rule, alarmed=alarmed, samples=sampled.samples) < NEVER
         else None
     )
 

@@ -6,15 +6,16 @@ and a step for which something has to be shown keeps nothing local: what cannot 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from protocols.answers import Signals
 from protocols.control import Calibration, TierKind
 from swarm.dispatch import calibrate, quality_fit
-from swarm.dispatch.certify import Certificate, certify_ladder
-from swarm.dispatch.learnt import Labels, Learnt, Seen, Taught, halves, pooled
+from swarm.dispatch.certify import Certificate
+from swarm.dispatch.learnt import Halves, Labels, Learnt, Seen, Taught, halves, pooled
+from swarm.dispatch.promise import Promise, promised
 from swarm.dispatch.quality import Labelled, Quality, Reading
 from swarm.dispatch.ways import asked_as, ways
 from swarm.plan.plan import Aim, Plan, PlannedStep, Tier
@@ -37,6 +38,8 @@ class Rule:
     """One step's. `accept_at`: least confidence at which a local answer is kept, None: none is. `why` says from what.
 
     `calibrations`, `prices` are by way; `quality` is None where nothing was learnt about what dearer tiers gain.
+    `kept`: local ways whose answers may be kept at all, by what was learnt; None: every one. `passed`: tiers that need
+    not be asked on the way up, as nothing of theirs is kept and nothing that is comes after them.
     """
 
     accept_at: float | None
@@ -46,6 +49,8 @@ class Rule:
     quality: Quality | None = None
     prices: Mapping[str, Prices] = field(default_factory=dict)
     taught: frozenset[str] = frozenset()  # ways of which labels tell; their confidence is by `calibrations` alone
+    kept: frozenset[str] | None = None
+    passed: frozenset[str] = frozenset()
 
 
 def rules(plan: Plan, learnt: Learnt | None, models: Mapping[str, str] | None = None) -> dict[str, Rule]:
@@ -101,36 +106,43 @@ def _rule(step: PlannedStep, aim: Aim, labels: Labels | None) -> Rule:
     # What the maps have learnt from must not be what shows that they hold.
     half = halves(labels)
     calibrations, quality, prices = _taught(step, half.rows, half.taught)
-    certificate = _certificate(step, aim, calibrations, half.shown)
-    if certificate is None and aim.error is not None:
+    promise = _promise(step, aim, calibrations, half)
+    if promise is None and aim.error is not None:
         return Rule(None, "nothing is certified by what runs have taught, as not every answer could be seen; set "
                           "escalation.explore, or run `swarm calibrate --data`")  # fmt: skip
-    if certificate is None:
+    if promise is None:
         return Rule(None, "nothing is certified without labels of the strongest tier; run `swarm calibrate --paid`")
+    certificate, kept = promise.certificate, promise.kept
     least = None if certificate.threshold is None else max(LEAST, certificate.threshold)
-    return Rule(least, told(certificate, half.teacher), certificate, calibrations, quality, prices, names)
+    why = told(certificate, half.teacher) + _left_out(step, kept, certificate)
+    passed = frozenset() if least is None or aim.explore else _passed(step, kept)  # what explores wants all they say
+    return Rule(least, why, certificate, calibrations, quality, prices, names, kept, passed)
 
 
-def _certificate(
-    step: PlannedStep, aim: Aim, calibrations: Mapping[str, Calibration], rows: Sequence[Mapping[str, Seen]]
-) -> Certificate | None:
+def _promise(step: PlannedStep, aim: Aim, calibrations: Mapping[str, Calibration], half: Halves) -> Promise | None:
     """None where a quality is asked for and no label tells of the strongest tier."""
-    strongest = [tier for tier in step.ladder if tier.kind != "person"][-1]
-    local = [way for way in ways(step) if way.tier.kind in LOCAL]
-    if aim.error is None:
-        rows = [row for row in rows if strongest.name in row]
-        local = [way for way in local if way.tier is not strongest]
-    if not rows:
-        return None
-    said = [
-        [(_believed(way.tier.kind, row[way.name].signals, calibrations.get(way.name)), row[way.name].correct)
-         for way in local if way.name in row]
-        for row in rows
-    ]  # fmt: skip
-    if aim.error is not None:
-        return certify_ladder(said, aim.error, aim.level)
-    assert aim.quality is not None
-    return certify_ladder(said, aim.quality, aim.level, strong=[row[strongest.name].correct for row in rows])
+    strongest = [tier for tier in step.ladder if tier.kind != "person"][-1] if aim.error is None else None
+    local = [way.name for way in ways(step) if way.tier.kind in LOCAL and way.tier is not strongest]
+    return promised(local, strongest.name if strongest is not None else None, aim, calibrations, half)
+
+
+def _passed(step: PlannedStep, kept: Set[str]) -> frozenset[str]:
+    """Local tiers between the last that is believed and the first that is not local.
+
+    Those before a believed one are asked: its confidence was learnt beside their answers.
+    """
+    last = max((way.rung for way in ways(step) if way.name in kept), default=-1)
+    dearer = next((rung for rung, tier in enumerate(step.ladder) if tier.kind not in LOCAL), 0)
+    return frozenset(tier.name for tier in step.ladder[last + 1 : dearer])
+
+
+def _left_out(step: PlannedStep, kept: Set[str], certificate: Certificate) -> str:
+    """The local ways that are not believed, and why, as the end of a sentence."""
+    names = [way.name for way in ways(step) if way.tier.kind in LOCAL and way.name not in kept]
+    if not names or certificate.threshold is None:
+        return ""
+    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    return f"; {' and '.join(names)} {verb} never kept: with {them} less could be shown, by what was learnt"
 
 
 def told(certificate: Certificate, teacher: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,3 +40,4 @@ class Setting:
     purse: Purse | None = None  # None where nothing is weighed against its price
     extras: Extras = NO_EXTRAS
     lasting: Lasting | None = None  # None: what is found out in this run is forgotten with it
+    loop: asyncio.AbstractEventLoop | None = None  # it works on; to ask for it each time would be a system call

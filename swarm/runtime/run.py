@@ -62,7 +62,7 @@ def setting_of(shop: Shop, id: RunId, store: Store, expected: int | None = None)
     purse = Purse(plan, expected) if plan.aim.answer_micro_usd is not None else None
     lasting = Lasting(store.records, scope_of(plan), shop.learnt_sha256 or "", shop.hosts.models())
     setting = Setting(id, plan, shop.bus, store, Estimator(), shop.hosts.calibrations(), shop.unavailable, shop.clock,
-                      rules=shop.rules, purse=purse, lasting=lasting)  # fmt: skip
+                      rules=shop.rules, purse=purse, lasting=lasting, loop=asyncio.get_running_loop())  # fmt: skip
     steps = plan.asked()
     memory = effects = recall = None
     if any(step.memory is not None for step in steps):
@@ -160,7 +160,7 @@ class Run:
 
     async def answer(self, task: Task, publish: Publish | None, past: Past | None = None) -> Result:
         """The task's terminal state; what a person should see is written before this returns."""
-        current = asyncio.current_task()
+        current = asyncio.current_task(self.setting.loop)
         assert current is not None
         self._tasks.add(current)
         try:

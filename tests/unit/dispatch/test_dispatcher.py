@@ -12,11 +12,12 @@ import pytest
 from dispatch_plans import plan, step
 from dispatch_stage import RUN, FixedPrices, Stage, staged
 
-from protocols.answers import Signals
+from protocols.answers import Ask, Signals
 from protocols.control import Calibration
 from protocols.events import Event, StepAccepted, StepEnded, StepEscalated, TaskFinished
 from protocols.money import Amount, Limit
 from protocols.tasks import Task
+from swarm.dispatch.attempts import GRACE_MS
 from swarm.errors import StoreError
 from swarm.state.base import Store
 from swarm.testing import Answers, Dies, Fails, Hangs, Refuses, Says
@@ -337,6 +338,17 @@ async def test_a_deadline_names_the_limit_it_came_from() -> None:
         assert (result.status, result.reason) == ("deadline", "no time left; raise budget.run.seconds")
 
 
+async def test_a_deadline_is_the_tasks_though_its_host_keeps_time_too() -> None:
+    """A host whose clock runs a little ahead does not turn the end of the time into a failure of its own."""
+
+    def early(ask: Ask) -> Fails:
+        assert ask.left_ms is not None
+        return Fails("timeout", after_s=ask.left_ms / 1000 - 0.01)
+
+    async with staged(plan(step("s", "small")), early) as stage:
+        assert (await stage.run(left_ms=100)).status == "deadline"
+
+
 async def test_the_time_left_is_told_to_the_host() -> None:
     """And it shrinks from step to step."""
     made = plan(step("s", "head"), step("t", "head", needs="s"))
@@ -345,7 +357,7 @@ async def test_the_time_left_is_told_to_the_host() -> None:
         first, second = (ask.left_ms for ask in stage.script.asks)
         assert first is not None
         assert second is not None
-        assert second < first <= 60_000
+        assert second < first <= 60_000 + GRACE_MS
 
 
 @pytest.mark.parametrize(("tier", "charged"), [("small", Amount()), ("remote", Amount(tokens=200, micro_usd=1000))])

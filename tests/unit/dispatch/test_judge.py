@@ -113,6 +113,25 @@ def test_candidates_that_nothing_was_certified_for_are_not_drawn() -> None:
     assert (alarmed.rung, alarmed.samples) == (1, 1)
 
 
+def test_tiers_of_which_nothing_is_kept_are_passed_over() -> None:
+    """The next after them is asked, and the reason says so; after an alarm all are asked, as in a run that teaches."""
+    believes = dataclasses.replace(CERTIFIED, kept=frozenset({"head"}), passed=frozenset({"small"}))
+    seen = verdict(0.6, "head", "small", "remote", rule=believes, aim=Aim(error=0.05))
+    assert seen.rung == 2 and seen.reason.endswith("; small passed over, as no such answer is kept")
+    many = verdict(0.6, "head", "small", "remote", rule=believes, aim=Aim(error=0.05), samples=4)
+    assert (many.rung, many.samples) == (2, 1)
+    assert verdict(0.6, "head", "small", "remote", rule=believes, aim=Aim(error=0.05), alarmed=True).rung == 1
+    asked = verdict(1.0, "head", "small", "remote", rule=believes, aim=Aim(error=0.05), rung=1)
+    assert (asked.accepted, asked.accept_at, asked.reason) == (False, NEVER, "no answer of this tier is kept")
+
+
+def test_candidates_may_be_kept_where_a_single_answer_may_not() -> None:
+    """They are drawn then, however sure the single answer is."""
+    believes = dataclasses.replace(CERTIFIED, kept=frozenset({"small*"}), taught=frozenset({"small", "small*"}))
+    seen = verdict(1.0, "small", "remote", rule=believes, aim=Aim(error=0.05), samples=4)
+    assert (seen.accepted, seen.rung, seen.samples) == (False, 0, 4)
+
+
 def test_an_earlier_local_answer_is_no_part_of_what_was_certified() -> None:
     """Though labels find it likelier, the paid answer is judged: the certificate speaks of answers kept at once."""
     quality = Quality(("head", "remote"), (0.95, 0.6), {})

@@ -8,6 +8,7 @@ import random
 from dispatch_plans import plan, step
 
 from protocols.answers import Signals
+from swarm.dispatch.at_hand import NEVER, threshold
 from swarm.dispatch.learnt import VERSION, Labels, Learnt, Seen, Source
 from swarm.dispatch.rules import Rule, rules, stale
 from swarm.plan.plan import Aim, Plan
@@ -27,14 +28,18 @@ def learnt(n: int, *, answers_hash: str = "now", seed: int = 1) -> Learnt:
         head = Seen(signals=Signals(p=p), correct=draw.random() < p, answer=str(draw.random()), ms=2)
         remote = Seen(signals=Signals(), correct=draw.random() < 0.9, answer="r", micro_usd=500, ms=800)
         rows.append({"head": head, "remote": remote})
+    return known(rows, answers_hash)
+
+
+def known(rows: list[dict[str, Seen]], answers_hash: str = "now") -> Learnt:
     labels = Labels(answers_hash=answers_hash, rows=tuple(rows))
-    source = Source(name="l.jsonl", sha256="", items=n)
+    source = Source(name="l.jsonl", sha256="", items=len(rows))
     return Learnt(version=VERSION, swarm="p", plan_hash="h", program="", made="", data=source, models={},
                   steps={"s": labels})  # fmt: skip
 
 
-def rule(aim: Aim, known: Learnt | None, *ladder: str) -> Rule:
-    return rules(made(aim, *ladder), known)["s"]
+def rule(aim: Aim, labels: Learnt | None, *ladder: str) -> Rule:
+    return rules(made(aim, *ladder), labels)["s"]
 
 
 def test_without_labels_the_file_decides() -> None:
@@ -68,10 +73,36 @@ def test_too_few_labels_say_how_many_are_missing() -> None:
 
 def test_quality_is_kept_relative_to_the_dearest_tier() -> None:
     """A share of the strongest tier's quality certifies a lower threshold than nearly all of it."""
-    known = learnt(3000)
-    low, high = (rule(Aim(quality=q), known, "head", "remote") for q in (0.8, 0.97))
+    labels = learnt(3000)
+    low, high = (rule(Aim(quality=q), labels, "head", "remote") for q in (0.8, 0.97))
     assert low.certificate is not None and high.certificate is not None
     assert low.certificate.coverage > high.certificate.coverage
+
+
+def mixed(n: int) -> Learnt:
+    """A head that is right as often as it says, and a small tier that is wrong where it is surest."""
+    dice = random.Random(3)
+    rows = []
+    for _ in range(n):
+        p, q = dice.choice((0.3, 0.7, 0.995, 0.995)), dice.choice((0.999999, 0.999, 0.999, 0.5, 0.5))
+        small = dice.random() < {0.999999: 0.8, 0.999: 1.0, 0.5: 0.1}[q]
+        head = Seen(signals=Signals(p=p), correct=dice.random() < p)
+        rows.append({"head": head, "small": Seen(signals=Signals(p=q), correct=small)})
+    return known(rows)
+
+
+def test_a_tier_that_is_not_believed_is_never_kept_and_the_rule_says_so() -> None:
+    """It is passed over on the way up too, unless runs are to learn from what it says."""
+    believes = rule(Aim(error=0.05), mixed(360), "head", "small", "person")
+    assert (believes.kept, believes.passed) == ({"head"}, {"small"})
+    assert believes.why.endswith("; small is never kept: with it less could be shown, by what was learnt")
+    planned = step("s", "head", "small", "person")
+    assert threshold(planned, planned.ladder[0], believes) == believes.accept_at
+    assert threshold(planned, planned.ladder[1], believes) == NEVER
+    explores = rule(Aim(error=0.05, explore=0.1), mixed(360), "head", "small", "person")
+    assert (explores.kept, explores.passed) == ({"head"}, frozenset())
+    first = rule(Aim(error=0.05), mixed(360), "small", "head", "person")
+    assert (first.kept, first.passed) == ({"head"}, frozenset()), "the head's confidence was learnt beside its answer"
 
 
 def test_labels_of_another_pack_or_model_are_not_used() -> None:

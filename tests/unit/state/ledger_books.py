@@ -67,10 +67,14 @@ def sql(place: str, command: str) -> list[tuple[Any, ...]]:
 
 
 class Books:
-    """A second connection to a store's file: sees what is committed, and nothing else."""
+    """A second connection to a store, by its file or address: sees what is committed, and nothing else."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    def __init__(self, place: Path | str) -> None:
+        self._db: Any = (
+            psycopg.connect(str(place), autocommit=True)
+            if is_address(place)
+            else apsw.Connection(str(place), flags=apsw.SQLITE_OPEN_READONLY)
+        )
 
     def accounts(self) -> dict[str, tuple[Limit, Amount, Amount]]:
         """Account -> limit, settled, held."""

@@ -1,9 +1,9 @@
 """Programs that spend under a budget and kill themselves at a marked point, one for each kind, point and seed.
 
-    python ledger_killed.py FOLDER SEEDS
+    python ledger_killed.py FOLDER SEEDS [ADDRESS]
 
-Each writes FOLDER/<kind>-<point>-<seed>.db, and beside it `.bills`, what the provider has really billed: a line is
-there as soon as the request has left, and outlives everything.
+Each writes FOLDER/<kind>-<point>-<seed>.db, or that schema of the server at ADDRESS, and FOLDER/<…>.bills, what the
+provider has really billed: a line is there as soon as the request has left, and outlives everything.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import sys
 from pathlib import Path
 from random import Random
 
+from ledger_books import opened, sql
+
 from protocols.money import Amount, Limit
 from protocols.records import Attempt, RunRecord
 from swarm.state.base import Store
 from swarm.state.lease import LeasedStore
-from swarm.state.sqlite import SqliteStore
 
 POINTS = (
     "before hold",
@@ -81,30 +82,43 @@ class Spender:
         self.mark("after settle")
 
 
-async def spend(path: Path, kind: str, point: str, seed: int) -> None:
+def name_of(kind: str, point: str, seed: int) -> str:
+    return f"{kind}-{point.replace(' ', '_')}-{seed}"
+
+
+def place_of(folder: Path, name: str, address: str = "") -> str:
+    """Where the store of that name is. `address`: of a server, up to the name of a schema."""
+    return f"{address}{name}" if address else str(folder / f"{name}.db")
+
+
+async def spend(place: str, bills: Path, kind: str, point: str, seed: int) -> None:
     chance = Random(f"{point} {seed}")
-    store: Store = await SqliteStore.open(path)
+    store: Store = await opened(place)
     await store.tenant("acme", Limit(tokens=1400))
     await store.begin(RunRecord(id="r-1", swarm="s", plan_hash="h", started=1.0), LIMIT, "acme")
     if kind == "leased":
         store = LeasedStore(store, "r-1", Amount(tokens=200, micro_usd=200))
     last = chance.randint(1, 8 if "sent" in point else 20)
-    spender = Spender(store, point, last, path.with_suffix(".bills"), chance)
+    spender = Spender(store, point, last, bills, chance)
     await asyncio.gather(*(spender.task(i) for i in range(SIDE_BY_SIDE)))
 
 
-def main(folder: Path, seeds: int) -> None:
-    """One process for each, forked before anything of asyncio or SQLite has begun."""
+def main(folder: Path, seeds: int, address: str = "") -> None:
+    """One process for each, forked before anything of asyncio or of a store has begun."""
     for kind in KINDS:
         for point in POINTS:
             for seed in range(seeds):
+                name = name_of(kind, point, seed)
+                if address:
+                    sql(f"{address}public", f'CREATE SCHEMA "{name}"')
                 child = os.fork()
                 if child == 0:
-                    asyncio.run(spend(folder / f"{kind}-{point}-{seed}.db", kind, point, seed))
+                    place = place_of(folder, name, address)
+                    asyncio.run(spend(place, folder / f"{name}.bills", kind, point, seed))
                     os._exit(0)
                 _, status = os.waitpid(child, 0)
-                print(kind, point.replace(" ", "_"), seed, os.waitstatus_to_exitcode(status), flush=True)
+                print(name, os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
