@@ -98,9 +98,7 @@ def _right(strongest: str | None, rows: Sequence[Mapping[str, Seen]]) -> list[bo
     return None if strongest is None else [row[strongest].correct for row in rows]
 
 
-def _certified(
-    names: Sequence[str], aim: Aim, said: Sequence[Said], strong: Sequence[bool] | None
-) -> Certificate:  # fmt: skip
+def _certified(names: Sequence[str], aim: Aim, said: Sequence[Said], strong: Sequence[bool] | None) -> Certificate:
     target = aim.quality if aim.error is None else aim.error
     assert target is not None
     rows = [[row[name] for name in names if name in row] for row in said]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
 from protocols.answers import Answer, Ask, Failed, Reason, Usage
 from protocols.control import Cancel, HostSpec, ModelSpec, Overloaded
@@ -258,6 +259,23 @@ async def test_a_caller_in_this_process_is_answered_without_a_message(desk: Desk
     assert (reply.id, reply.output, reply.host, reply.usage.tokens_in) == ("a-1", {"label": "x"}, "host-0", 7)
     health = desk.host.health()
     assert (health.running, health.waiting, health.answered) == (0, 0, 1)
+
+
+async def test_the_ids_of_logs_are_those_of_the_work_at_hand(desk: Desk) -> None:
+    """Also where the caller has ids of his own by these names, which he finds again."""
+    seen: list[dict[str, object]] = []
+
+    async def work(ask: Ask) -> Answer | Failed:
+        seen.append(structlog.contextvars.merge_contextvars(None, "info", {}))
+        return Answer(id=ask.id, output={})
+
+    desk.bench._work = work
+    with structlog.contextvars.bound_contextvars(task_id="mine", shop="books"):
+        await desk.host.answer(ask())
+        await desk.reply_to(ask("a-2"))
+        after = structlog.contextvars.merge_contextvars(None, "info", {})
+    assert seen == [{"task_id": "t", "step": "s", "tier": "small", "shop": "books"}] * 2
+    assert after == {"task_id": "mine", "shop": "books"}
 
 
 async def test_a_caller_in_this_process_needs_room_too(desk: Desk) -> None:
