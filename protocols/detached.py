@@ -38,7 +38,8 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Answered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The end of a task that somebody listens to. `untold`: its events that were not fetched before, in order.
 
-    `TaskFinished` is not among them: it would say `result` again.
+    `TaskFinished` is not among them: it would say `result` again. What is too much for one message with `result` is
+    left to be fetched.
     """
 
     result: Result

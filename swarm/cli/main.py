@@ -140,11 +140,17 @@ def end(
     name: Annotated[str, typer.Argument(help="A swarm that was launched with `detach`, by its name.")],
     address: Annotated[str, typer.Option(help="The cluster's HOST:PORT.")],
 ) -> None:
-    """End a swarm that was left running, and its hosts; its run can be resumed."""
+    """End a swarm that was left running, and its hosts; a run that this breaks off can be resumed."""
     from swarm.runtime.launch import end as end_swarm
 
     run = end_swarm(name, address)
-    typer.echo(f"{name} is ended; `swarm resume {run}` goes on with what it was doing")
+    if run is None:
+        typer.echo(f"{name} is ended; it was not up, so it had no run")
+        return
+    typer.echo(
+        f"{name} is ended; its run was {run}. If that was broken off, `swarm resume {run}` goes on with it, "
+        "with --store where one was given"
+    )
 
 
 @app.command()

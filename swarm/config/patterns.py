@@ -1,39 +1,53 @@
 """The regular expressions of output schemas, in an engine whose time grows with the text only (Rust's `regex`).
 
 Python's `re` tries one way after the other, which can take time exponential in the text. This engine knows neither
-look-around nor back-references in return. An expression is read as JSON Schema has it (ECMA-262), not as `re` does:
-`\\d` and `\\w` are ASCII, and `$` is the very end.
+look-around nor back-references in return. An expression is read as JSON Schema has it (ECMA-262) and not as `re` does:
+`\\d` and `\\w` are ASCII, and `$` is the very end. Where Rust's engine itself differs, docs/packs.md says how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 from swarm.errors import quote
 
+_SCHEMA = frozenset(  # keywords that hold a schema,
+    {
+        *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else"),
+        *("unevaluatedItems", "unevaluatedProperties", "contentSchema"),
+    }
+)
+_SCHEMAS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})  # a list of schemas,
+_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})  # schemas by name
+_WORD_EDGE = re.compile(r"(?<!\\)(?:\\\\)*\\[<>]")  # an escaped < or >, which is the edge of a word in Rust's engine
 _LARGEST = 1 << 20  # bytes of a compiled expression; the slowest that was found takes 75 µs for a character
 
 
-def pattern_problem(schema: Any) -> str | None:
-    """What is wrong with the regular expressions of a schema, and what to do; `None` if all can be used."""
-    nodes = list(_nodes(schema))
+class BadPattern(ValueError):
+    """A regular expression that cannot be used; the message says why, and what to do."""
+
+
+def pattern_problem(schemas: Iterable[Any]) -> str | None:
+    """What is wrong with the regular expressions of these schemas, and what to do; `None` if all can be used.
+
+    schemas: a whole one, and the places that its `$ref` lead to, which may be any value in it.
+    """
+    nodes = list(_nodes(schemas))
     if all(any(key in node for node in nodes) for key in ("unevaluatedProperties", "patternProperties")):
         return "has unevaluatedProperties and patternProperties, which cannot be checked together; leave one out"
     for pattern in _patterns(nodes):
         try:
             _matcher(pattern)
-        except ValueError:
-            return (
-                f"pattern {quote(pattern)} cannot be checked in linear time, or is no regular expression (ECMA-262); "
-                "write it without look-around, back-references, \\Z and very large repeats"
-            )
+        except BadPattern as e:
+            return str(e)
     return None
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Is there a match anywhere in `text`? `ValueError` for a pattern in which `pattern_problem` finds a fault."""
+    """Is there a match anywhere in `text`? Raises `BadPattern`."""
     try:
         return bool(_matcher(pattern)(text))
     except UnicodeEncodeError:  # half of a surrogate pair is no character; as in a decoder, one stands for it
@@ -52,7 +66,17 @@ def options() -> dict[str, Any]:
 def _matcher(pattern: str) -> Any:
     from jsonschema_rs import Draft202012Validator
 
-    return Draft202012Validator({"pattern": pattern}, **options()).is_valid
+    if _WORD_EDGE.search(pattern):
+        raise BadPattern(
+            f"pattern {quote(pattern)} has \\< or \\>, which would be the edge of a word; write < or > plainly"
+        )
+    try:
+        return Draft202012Validator({"pattern": pattern}, **options()).is_valid
+    except ValueError:
+        raise BadPattern(
+            f"pattern {quote(pattern)} cannot be checked in linear time, or is no regular expression (ECMA-262); "
+            "write it without look-around, back-references, \\Z and very large repeats"
+        ) from None
 
 
 def _patterns(nodes: list[dict[str, Any]]) -> Iterator[str]:
@@ -63,13 +87,19 @@ def _patterns(nodes: list[dict[str, Any]]) -> Iterator[str]:
             yield from named
 
 
-def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a schema, those included that are mere values: a `$ref` may lead anywhere."""
-    waiting = [schema]
+def _nodes(schemas: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """These schemas and all within them, but for mere values such as those of `enum` and `examples`."""
+    waiting, seen = list(schemas), set()
     while waiting:
-        match waiting.pop():
-            case dict() as node:
-                yield node
-                waiting += node.values()
-            case list() as items:
-                waiting += items
+        node = waiting.pop()
+        if not isinstance(node, dict) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        for key, value in node.items():
+            if key in _SCHEMA:
+                waiting.append(value)
+            elif key in _SCHEMAS and isinstance(value, list):
+                waiting += value
+            elif key in _NAMED and isinstance(value, dict):
+                waiting += value.values()

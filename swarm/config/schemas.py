@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from swarm.config import bounded, quick
+from swarm.config import bounded, patterns, quick
 from swarm.config.patterns import pattern_problem
 from swarm.config.problems import did_you_mean
 from swarm.errors import quote
@@ -52,6 +52,8 @@ class Validator:
             return "the output is nested too deep to be checked, or its schema refers to itself without end"
         except Unresolvable:
             return "the output schema refers to nothing"
+        except patterns.BadPattern as e:
+            return f"the output schema's {e}"
         finally:
             if self._each is not None:
                 self._steps = min(MOST_STEPS, left + self._each)
@@ -76,9 +78,10 @@ def schema_problem(schema: Schema) -> str | None:
         where = ".".join(str(part) for part in error.absolute_path)
         shown = " ".join(error.message.split())[:160]
         return f"is no JSON Schema (draft 2020-12): {where + ': ' if where else ''}{shown}"
-    if problem := pattern_problem(schema):
+    refs = list(_refs(schema))
+    if problem := pattern_problem([schema, *(_target(schema, ref) for ref in refs)]):
         return problem
-    for ref in _refs(schema):
+    for ref in refs:
         if not ref.startswith("#") or not _has(schema, ref):
             return f"$ref {quote(ref)} leads to nothing; refer to '#/$defs/…' of the same schema"
         if _follow(schema, {"$ref": ref}) is _CIRCLE:

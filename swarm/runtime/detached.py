@@ -37,6 +37,7 @@ from swarm.runtime.on_ray import join, leave
 log = structlog.get_logger(__name__)
 
 NAMESPACE = "swarmlet"
+REST_S = 10.0  # for the last events of a task without a result to come
 CALLS_AT_ONCE = 10_000  # a task is one call, two with a listener; the session itself bounds how many are worked on
 
 
@@ -59,19 +60,30 @@ class DetachedSession:
 
     async def answer(self, task: Task, publish: Publish | None) -> Result:
         """Cancelling cancels the task over there."""
+        asked = codec.pack(task)
         if publish is None:
-            return codec.unpack(await self._call("answer", codec.pack(task)), Result)
-        answering = asyncio.ensure_future(self._call("tell", codec.pack(task)))
-        listening = asyncio.ensure_future(self._listen(task.id, publish))
+            return codec.unpack(await self._call("answer", asked), Result)
+        try:
+            await self._call("listen", task.id)
+            answered = await self._told(task.id, asked, publish)
+        except BaseException:
+            self._actor.unlisten.remote(task.id)  # what is still kept there is for nobody
+            raise
+        _pass_on([*answered.untold, TaskFinished(task=task.id, result=answered.result)], publish)
+        return answered.result
+
+    async def _told(self, task: TaskId, asked: bytes, publish: Publish) -> Answered:
+        """The end of the task, once what was told on the way has been passed on."""
+        answering = asyncio.ensure_future(self._call("tell", asked))
+        listening = asyncio.ensure_future(self._listen(task, publish))
         try:
             await asyncio.wait({answering})
-            await asyncio.wait({listening})  # what was told on the way comes before the rest
-            answered = codec.unpack(answering.result(), Answered)
+            failed = answering.cancelled() or answering.exception() is not None
+            await asyncio.wait({listening}, timeout=REST_S if failed else None)  # it may have failed before it began
+            return codec.unpack(answering.result(), Answered)
         finally:
             answering.cancel()
             listening.cancel()
-        _pass_on([*answered.untold, TaskFinished(task=task.id, result=answered.result)], publish)
-        return answered.result
 
     async def resume(self, run: RunId) -> list[Result]:
         results = codec.unpack(await self._call("resume", run), list[Result])
@@ -83,6 +95,11 @@ class DetachedSession:
 
     async def receipt(self) -> Receipt:
         return codec.unpack(await self._call("receipt"), Receipt)
+
+    async def meet(self) -> None:
+        """Ask what it is: `about` and `run`. Raises `LaunchError` where it is not up, or could not be launched."""
+        self.about = codec.unpack(await self._call("about"), Launched)
+        self._run = self.about.run
 
     def hosts(self) -> dict[HostId, Ready]:
         return dict(self.about.hosts)
@@ -103,12 +120,15 @@ class DetachedSession:
         await self._owned.aclose()
 
     async def end(self) -> None:
-        """End the swarm over there, and its hosts with it; then let go."""
-        with suppress(SwarmError):  # it is gone already, which is what was wanted
+        """End the swarm over there, and its hosts with it, whatever it says to that; then let go."""
+        try:
             await self._call("close")
-        with suppress(RayError):
-            ray.kill(self._actor)
-        await self.close()
+        except Exception as e:
+            log.warning("swarm.not_closed", swarm=self.name, cause=f"{type(e).__name__}: {e}")
+        finally:
+            with suppress(RayError):
+                ray.kill(self._actor)
+            await self.close()
 
     async def _listen(self, task: TaskId, publish: Publish) -> None:
         """Tell what happens to the task until it is over."""
@@ -163,7 +183,32 @@ async def start(plan: Plan, name: str, note: Mapping[str, Any]) -> DetachedSessi
 
 
 async def find(name: str, address: str) -> DetachedSession:
-    """The detached swarm of that name. Raises `LaunchError` where there is none, with the names of those that are."""
+    """The detached swarm of that name. Raises `LaunchError` as `reach` does, and where it could not be launched."""
+    session = await reach(name, address)
+    try:
+        await session.meet()
+    except BaseException:
+        await session.close()
+        raise
+    return session
+
+
+async def end(name: str, address: str) -> RunId | None:
+    """End the detached swarm of that name; the run that it was at, None where it is not up. Raises as `reach` does."""
+    session = await reach(name, address)
+    try:
+        with suppress(SwarmError):
+            await session.meet()
+    finally:
+        await session.end()
+    return session.run or None
+
+
+async def reach(name: str, address: str) -> DetachedSession:
+    """The detached swarm of that name, launched whole or not: `about` says nothing yet.
+
+    Raises `LaunchError` where there is none, with the names of those that are.
+    """
     async with AsyncExitStack() as owned:
         await _join(address, owned)
         try:
@@ -172,9 +217,7 @@ async def find(name: str, address: str) -> DetachedSession:
             known = sorted(a["name"] for a in ray.util.list_named_actors(True) if a["namespace"] == NAMESPACE)
             there = f"those there: {', '.join(map(repr, known))}" if known else "there is none"
             raise LaunchError(f"no detached swarm {name!r} in the cluster at {address}; {there}") from None
-        session = DetachedSession(name, actor, Launched(file="", plan_hash="", run=""), owned)
-        about = codec.unpack(await session._call("about"), Launched)
-        return DetachedSession(name, actor, about, owned.pop_all())
+        return DetachedSession(name, actor, Launched(file="", plan_hash="", run=""), owned.pop_all())
 
 
 def _pass_on(events: Iterable[Event], publish: Publish) -> None:

@@ -6,13 +6,13 @@ import dataclasses
 
 from protocols import codec
 from protocols.answers import Ask
-from protocols.detached import Answered, Launch, Launched
+from protocols.detached import Launch, Launched
 from protocols.ids import RunId, TaskId
 from protocols.tasks import Task
 from swarm.errors import LaunchError
 from swarm.observe.log import configure_if_nobody_has
 from swarm.runtime.session import Session
-from swarm.runtime.telling import Telling
+from swarm.runtime.telling import Tellings
 
 
 class DispatcherActor:
@@ -21,12 +21,21 @@ class DispatcherActor:
     def __init__(self, launch: bytes) -> None:
         self._launch = codec.unpack(launch, Launch)
         self._session: Session | None = None
-        self._told: dict[TaskId, Telling] = {}
+        self._why_not = "is still being launched; connect again in a moment"
+        self._told = Tellings()
 
     async def open(self) -> bytes:
+        configure_if_nobody_has()
+        try:
+            self._session = await self._launched()
+        except Exception as e:  # told again to whoever connects: who launched it may be gone, and ends nothing
+            self._why_not = f"could not be launched ({type(e).__name__}: {e}); end this swarm, and launch it again"
+            raise
+        return await self.about()
+
+    async def _launched(self) -> Session:
         from swarm.runtime.launch import planned, runtime_of
 
-        configure_if_nobody_has()
         told = self._launch
         plan = planned(told.file)
         if plan.hash != told.plan_hash:
@@ -36,8 +45,7 @@ class DispatcherActor:
         settings = plan.runtime.model_copy(update={"kind": told.hosts_kind, "address": None, **places})
         plan = dataclasses.replace(plan, runtime=settings)
         together = told.hosts_kind == "in-process"
-        self._session = await Session.open(plan, runtime_of(plan), together=together, note=told.note)
-        return await self.about()
+        return await Session.open(plan, runtime_of(plan), together=together, note=told.note)
 
     async def about(self) -> bytes:
         session = self._opened
@@ -47,21 +55,23 @@ class DispatcherActor:
     async def answer(self, task: bytes) -> bytes:
         return codec.pack(await self._opened.answer(codec.unpack(task, Task), None))
 
+    async def listen(self, task: TaskId) -> None:
+        """`tell` comes for this task, and `events` may overtake it: a large task waits for its bytes."""
+        self._told.expect(task)
+
     async def tell(self, task: bytes) -> bytes:
         """`answer` for who calls `events` meanwhile."""
         asked = codec.unpack(task, Task)
-        telling = self._told[asked.id] = Telling()
-        try:
-            result = await self._opened.answer(asked, telling.tell)
-            return codec.pack(Answered(result=result, untold=telling.take()))
-        finally:
-            del self._told[asked.id]
-            telling.end()
+        with self._told.of(asked.id) as telling:
+            return telling.answered(await self._opened.answer(asked, telling.tell))
 
     async def events(self, task: TaskId) -> bytes:
         """What has happened to the task since the last call, as soon as something has; nothing when it is over."""
-        telling = self._told.get(task)
-        return codec.pack([] if telling is None else await telling.fetched())
+        return codec.pack(await self._told.fetched(task))
+
+    async def unlisten(self, task: TaskId) -> None:
+        """Nobody calls `events` for this task any more."""
+        self._told.drop(task)
 
     async def resume(self, run: RunId) -> bytes:
         return codec.pack(await self._opened.resume(run))
@@ -93,5 +103,5 @@ class DispatcherActor:
     @property
     def _opened(self) -> Session:
         if self._session is None:
-            raise LaunchError(f"{self._launch.file}: is still being launched; connect again in a moment")
+            raise LaunchError(f"{self._launch.file}: {self._why_not}")
         return self._session

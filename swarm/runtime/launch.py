@@ -70,11 +70,10 @@ def launch(
     changes = {"kind": runtime, "address": address, "store": str(store) if store is not None else None}
     settings = plan.runtime.model_copy(update={k: v for k, v in changes.items() if v is not None})
     plan = dataclasses.replace(plan, runtime=settings)
-    if detach is not False:
+    if detach == "":
+        raise LaunchError("a detached swarm is found again by its name; give it one, or True for the swarm's own")
+    if detach:
         from swarm.runtime.detached import start
-
-        if detach == "":
-            raise LaunchError("a detached swarm is found again by its name; give it one, or True for the swarm's own")
 
         return _driven(plan, start(plan, plan.name if detach is True else detach, note or {}))
     together = plan.runtime.kind == "in-process"
@@ -106,18 +105,18 @@ def connect(name: str, address: str) -> Swarm:
     return Swarm(plan, session, loop)
 
 
-def end(name: str, address: str) -> RunId:
+def end(name: str, address: str) -> RunId | None:
     """End a swarm that was launched with `detach`, and its hosts with it; the run that it was at.
 
-    What it was doing is cancelled, its run can be resumed. Raises `LaunchError` where there is no swarm of that name.
+    What it was doing is cancelled, its run can be resumed. None: it was still being launched, or could not be. Raises
+    `LaunchError` where there is no swarm of that name.
     """
-    from swarm.runtime.detached import find
+    from swarm.runtime import detached
 
+    configure_if_nobody_has()
     loop = Loop()
     try:
-        session = loop.wait(find(name, address))
-        loop.wait(session.end())
-        return session.run
+        return loop.wait(detached.end(name, address))
     finally:
         loop.stop()
 

@@ -137,6 +137,41 @@ def test_patterns_of_other_engines_are_refused(pattern: str) -> None:
         assert quote(pattern) in problem and "look-around" in problem
 
 
+BAD = "(?=a)b"
+NAMES = {"patternProperties": {"type": "string"}, "unevaluatedProperties": {"type": "string"}}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"examples": [{"pattern": BAD}]}, {"enum": [{"pattern": BAD}]}, {"default": {"pattern": BAD}},
+     {"x-note": {"pattern": BAD}}, {"properties": {"pattern": {"const": BAD}, **NAMES}}],
+)  # fmt: skip
+def test_what_is_only_a_value_is_no_pattern(part: dict[str, Any]) -> None:
+    """A specialist that writes regular expressions may have them among its examples."""
+    assert schema_problem({"type": "object", "properties": {"x": part}}) is None
+
+
+def test_a_value_that_is_referred_to_is_checked() -> None:
+    """A `$ref` makes a schema of it; a pattern that escaped the check all the same ends in a sentence."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"x": {"$ref": "#/x-note/a"}},
+        "x-note": {"a": {"pattern": BAD}},
+    }
+    assert "(?=a)b" in (schema_problem(schema) or "")
+    assert "cannot be checked in linear time" in (Validator(schema).problem({"x": "b"}) or "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refused"), [(r"^\<b\>$", True), (r"^\\\<b$", True), (r"^<b>$", False), (r"^\\<b$", False)]
+)
+def test_the_edge_of_a_word_is_not_written_so(pattern: str, refused: bool) -> None:
+    """`\\<` would be something else than in every other place; what follows an escaped backslash is plain."""
+    problem = schema_problem({"type": "object", "properties": {"x": {"pattern": pattern}}})
+    assert (problem is not None) == refused
+    assert problem is None or "write < or > plainly" in problem
+
+
 def test_unevaluated_properties_stand_alone() -> None:
     """jsonschema would look for them with Python's `re`."""
     schema = {"type": "object", "patternProperties": {"^a": {}}, "unevaluatedProperties": False}
