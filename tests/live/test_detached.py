@@ -158,7 +158,8 @@ def test_what_goes_wrong_over_there_is_said_here(cluster: str, file: Path, tmp_p
 
 def test_a_swarm_whose_file_is_gone_is_ended_by_its_name(cluster: str, file: Path, tmp_path: Path) -> None:
     """Nobody can connect to it, but `swarm end` ends it."""
-    run = swarm.launch(file, address=cluster, detach=True, store=tmp_path / "s.db").run_id
+    with swarm.launch(file, address=cluster, detach=True, store=tmp_path / "s.db") as launched:
+        run = launched.run_id
     file.unlink()
     with pytest.raises(swarm.SwarmError, match=str(file)):
         swarm.connect("relay", cluster)
