@@ -262,7 +262,9 @@ def _kept_of(rows: Sequence[Sequence[tuple[float, bool]]], thresholds: Iterable[
 
 def _nothing(n: int, tried: Sequence[_Kept], error: float, level: float) -> Certificate:
     """Nothing was shown: what came nearest, and how far it is."""
-    risk = FIRST * (1.0 - level)
+    risk = 1.0 - level
+    if n >= APART * fewest(error, FIRST * risk):  # other chains have their share of it
+        risk *= FIRST
     if not tried:
         return Certificate(None, error, level, n, 0, 0, 1.0, 0.0, fewest(error, risk) if n == 0 else None)
     needs = [(_needed(kept, n, error, risk), kept) for kept in tried]

@@ -29,7 +29,7 @@ from swarm.dispatch.choice import (
 from swarm.dispatch.offers import Priced, weighed
 from swarm.dispatch.quality import Reading
 from swarm.dispatch.rules import LOCAL, Prices, Rule
-from swarm.dispatch.ways import Way
+from swarm.dispatch.ways import Way, ways
 from swarm.plan.plan import Aim, PlannedStep
 
 FREE = Prices(0.0, 0.0)
@@ -86,10 +86,10 @@ def judge(
     case = at_hand(step, (rung, samples > 1), readings, rule, aim, missing, alarmed)
     by_right = aim.certified and case.best.tier.kind in LOCAL and case.sure >= case.least  # just what was certified
     if aim.answer_micro_usd is None or by_right:
-        found = _in_order(case, alarmed)
+        found = _in_order(case, aim, alarmed)
     else:
         value = value_of(aim, money)
-        now, offers = _offers(case, money, value)
+        now, offers = _offers(case, money, value, alarmed)
         found = replace(_by_value(case, choose(now, offers, value, money.left_micro_usd)), rule=rule.why)
     enough = case.sure >= case.least
     keep, sure = (case.best.name, case.sure) if enough else case.keep
@@ -120,11 +120,11 @@ def _at_its_word(step: PlannedStep, rung: int, readings: Mapping[str, Reading], 
     return Verdict(False, after, least, _doubt(sure, least) + passed, rule=_ground(rule), keep=keep, sure=most)
 
 
-def _in_order(case: Case, alarmed: bool) -> Verdict:
+def _in_order(case: Case, aim: Aim, alarmed: bool) -> Verdict:
     if case.sure >= case.least:
         return Verdict(True, None, case.least, _kept(case, CONFIDENT), rule=_ground(case.rule))
     (rung, passed), samples = _next(case.step, case.last.rung, case.rule, alarmed), 1
-    if (again := _again(case, alarmed)) is not None:
+    if (again := _again(case, aim, alarmed)) is not None:
         rung, passed, samples = again.rung, "", again.samples
     said = _doubt(case.sure, case.least) + passed
     return Verdict(False, rung, case.least, said, rule=_ground(case.rule), samples=samples)
@@ -148,17 +148,20 @@ def _doubt(sure: float, least: float) -> str:
     return f"confidence {sure:.2f} is below {least:.2f}" if least < NEVER else "no answer of this tier is kept"
 
 
-def _again(case: Case, alarmed: bool) -> Way | None:
-    """The latest tier once more, for several candidates, where that may be kept."""
-    if case.last.samples > 1:
-        return None
+def _again(case: Case, aim: Aim, alarmed: bool) -> Way | None:
+    """The latest tier once more, for several candidates.
+
+    Where that may be kept; where one after it may, whose confidence was learnt beside what these say; and where all
+    that is asked is to be learnt from.
+    """
     sampled = next((way for way in case.left if way.rung == case.last.rung), None)
-    return (
-        sampled
-        if sampled is not None
-        and threshold(case.step, sampled.tier, case.rule, alarmed=alarmed, samples=sampled.samples) < NEVER
-        else None
-    )
+    if case.last.samples > 1 or sampled is None or alarmed:
+        return None
+    rule = case.rule
+    beside = rule.kept is not None and any(w.rung > sampled.rung and w.name in rule.kept for w in ways(case.step))
+    taught = sampled.name in rule.taught and rule.accept_at is not None
+    keeps = threshold(case.step, sampled.tier, rule, samples=sampled.samples) < NEVER
+    return sampled if keeps or (taught and (beside or aim.explore)) else None
 
 
 def _kept(case: Case, said: str) -> str:
@@ -208,17 +211,19 @@ def _told(a: Alternative) -> Weighed:
 # --- what can be asked ------------------------------------------------------------------------------------------
 
 
-def _offers(case: Case, money: Money, value: Value) -> tuple[Now, list[Offer]]:
+def _offers(case: Case, money: Money, value: Value, alarmed: bool) -> tuple[Now, list[Offer]]:
     """The best answer at hand, and everything that can be asked with what is expected of it.
 
     From the labels where there are any of it, else from what such a tier is usually worth. What is below the latest
-    answer is only worth a thought where that will not do; of several candidates only labels know what they gain.
+    answer is only worth a thought where that will not do; of several candidates only labels know what they gain. What
+    may not be kept is worth nothing.
     """
     rule, now = case.rule, Now(case.best.name, case.right[case.best.name])
     unsure = case.sure < case.least
     fit = [
         way for way in case.left
         if (way.rung > case.last.rung or unsure)
+        and threshold(case.step, way.tier, rule, alarmed=alarmed, samples=way.samples) < NEVER
         and (way.samples == 1 or (unsure and way.tier.name in case.readings and way.name in rule.taught))
     ]  # fmt: skip
     priced = [_priced(way, case, now, money) for way in fit]

@@ -169,7 +169,7 @@ def _climb(
     step.retries, step.samples = 0, 1
     after: list[Decision] = []
     if verdict is not None and verdict.rung is not None and verdict.samples > 1:
-        step.samples = verdict.samples
+        step.rung, step.samples = verdict.rung, verdict.samples
         reached: Tier | None = planned.ladder[verdict.rung]
     else:
         after, reached = _reach(planned, step, state, 0 if verdict is None or verdict.rung is None else verdict.rung)

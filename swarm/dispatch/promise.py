@@ -48,6 +48,7 @@ def promised(
     shown = [row for row in half.shown if strongest is None or strongest in row]
     if not shown:
         return None
+    local = [name for name in local if any(name in row for row in shown)]  # of the others nothing can be shown
     kept = _chosen(local, strongest, aim, half, len(shown))
     said = [
         {name: (calibrate.confidence(row[name].signals, calibrations.get(name)), row[name].correct)
@@ -59,13 +60,17 @@ def promised(
 
 def _chosen(local: Sequence[str], strongest: str | None, aim: Aim, half: Halves, n_shown: int) -> Sequence[str]:
     """Of equal parts of the ladder the first of `_parts`: the ladder as it is, if that is one of them."""
-    known = [each for each in zip(*pooled(half.rows, half.taught), strict=True) if strongest in (None, *each[0])]
+    as_asked = [True] * len(half.rows) + [item.plain for item in half.taught]
+    pool = zip(*pooled(half.rows, half.taught), as_asked, strict=True)
+    known = [each for each in pool if strongest in (None, *each[0])]
     if len(local) < 2 or not known:
         return local
-    rows, counts = [row for row, _ in known], [n for _, n in known]
+    rows, counts = [row for row, _, _ in known], [n for _, n, _ in known]
     said, right = _unseen(local, rows, counts), _right(strongest, rows)
     dice = random.Random(SEED)
-    draws = [dice.choices(range(len(rows)), counts, k=min(MOST, n_shown)) for _ in range(DRAWS)]
+    chances = [n if plain else 0.0 for _, n, plain in known]  # an escalated item is no sample of what will be asked
+    chances = chances if any(chances) else counts
+    draws = [dice.choices(range(len(rows)), chances, k=min(MOST, n_shown)) for _ in range(DRAWS)]
 
     def coverage(part: Sequence[str]) -> float:
         drawn = ((([said[i] for i in at]), right and [right[i] for i in at]) for at in draws)

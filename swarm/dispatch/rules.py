@@ -112,7 +112,7 @@ def _rule(step: PlannedStep, aim: Aim, labels: Labels | None) -> Rule:
                           "escalation.explore, or run `swarm calibrate --data`")  # fmt: skip
     if promise is None:
         return Rule(None, "nothing is certified without labels of the strongest tier; run `swarm calibrate --paid`")
-    certificate, kept = promise.certificate, promise.kept
+    certificate, kept = promise.certificate, promise.kept | _measure(step, aim)
     least = None if certificate.threshold is None else max(LEAST, certificate.threshold)
     why = told(certificate, half.teacher) + _left_out(step, kept, certificate)
     passed = frozenset() if least is None or aim.explore else _passed(step, kept)  # what explores wants all they say
@@ -121,9 +121,19 @@ def _rule(step: PlannedStep, aim: Aim, labels: Labels | None) -> Rule:
 
 def _promise(step: PlannedStep, aim: Aim, calibrations: Mapping[str, Calibration], half: Halves) -> Promise | None:
     """None where a quality is asked for and no label tells of the strongest tier."""
-    strongest = [tier for tier in step.ladder if tier.kind != "person"][-1] if aim.error is None else None
+    strongest = _strongest(step) if aim.error is None else None
     local = [way.name for way in ways(step) if way.tier.kind in LOCAL and way.tier is not strongest]
     return promised(local, strongest.name if strongest is not None else None, aim, calibrations, half)
+
+
+def _strongest(step: PlannedStep) -> Tier:
+    return [tier for tier in step.ladder if tier.kind != "person"][-1]
+
+
+def _measure(step: PlannedStep, aim: Aim) -> frozenset[str]:
+    """The local tier that quality is measured by, if it is one: beside itself it loses nothing."""
+    strongest = _strongest(step)
+    return frozenset({strongest.name} if aim.error is None and strongest.kind in LOCAL else ())
 
 
 def _passed(step: PlannedStep, kept: Set[str]) -> frozenset[str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.dispatch.binomial import fewest, lower_bound, tail, upper_bound
-from swarm.dispatch.certify import FIRST, Certificate, certify, certify_ladder, quality_target
+from swarm.dispatch.certify import Certificate, certify, certify_ladder, quality_target
 
 RISK = 0.05
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -99,8 +99,8 @@ def test_what_cannot_be_shown_is_not_promised() -> None:
     """Too few labels: nothing is certified, and the fewest that could do it are said to be missing."""
     found = certify([0.9] * 20, [True] * 20, 0.02)
     assert found.threshold is None
-    assert found.missing == fewest(0.02, FIRST * RISK) - 20
-    assert certify([], [], 0.02) == Certificate(None, 0.02, 0.95, 0, 0, 0, 1.0, 0.0, fewest(0.02, FIRST * RISK))
+    assert found.missing == fewest(0.02, RISK) - 20
+    assert certify([], [], 0.02) == Certificate(None, 0.02, 0.95, 0, 0, 0, 1.0, 0.0, fewest(0.02, RISK))
 
 
 @given(st.integers(20, 120), st.integers(0, 3))

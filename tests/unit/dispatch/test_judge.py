@@ -132,6 +132,33 @@ def test_candidates_may_be_kept_where_a_single_answer_may_not() -> None:
     assert (seen.accepted, seen.rung, seen.samples) == (False, 0, 4)
 
 
+def test_candidates_that_are_not_kept_are_drawn_for_what_they_teach() -> None:
+    """In a run that explores, as else the items that escalate would not show all that the kept ones show."""
+    distrusts = dataclasses.replace(CERTIFIED, kept=frozenset({"small"}), taught=frozenset({"small", "small*"}))
+    for explore, drawn in ((0.0, (1, 1)), (0.1, (0, 4))):
+        aim = Aim(error=0.05, explore=explore)
+        seen = verdict(0.6, "small", "remote", rule=distrusts, aim=aim, samples=4)
+        assert (seen.rung, seen.samples) == drawn
+
+
+def test_candidates_are_drawn_where_a_later_answer_is_read_beside_them() -> None:
+    """A believed tier's confidence was learnt with what they say."""
+    beside = dataclasses.replace(CERTIFIED, kept=frozenset({"head"}), taught=frozenset({"small", "small*", "head"}))
+    seen = verdict(0.6, "small", "head", "remote", rule=beside, aim=Aim(error=0.05), samples=4)
+    assert (seen.rung, seen.samples) == (0, 4)
+
+
+def test_what_may_not_be_kept_is_not_weighed() -> None:
+    """A tier that is not believed gains nothing, whatever its labels say."""
+    believes = dataclasses.replace(CERTIFIED, kept=frozenset({"head"}), passed=frozenset({"small"}))
+    aim = Aim(error=0.05, answer_micro_usd=10_000)
+    money = Money(prices=PRICES)
+    weighed = [
+        verdict(0.6, "head", "small", "remote", rule=r, aim=aim, money=money).weighed for r in (CERTIFIED, believes)
+    ]
+    assert [any("small" in w.path for w in each) for each in weighed] == [True, False]
+
+
 def test_an_earlier_local_answer_is_no_part_of_what_was_certified() -> None:
     """Though labels find it likelier, the paid answer is judged: the certificate speaks of answers kept at once."""
     quality = Quality(("head", "remote"), (0.95, 0.6), {})

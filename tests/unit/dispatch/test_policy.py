@@ -303,6 +303,27 @@ def test_an_answer_that_is_good_enough_is_accepted_though_more_was_hoped_for() -
         assert (decisions[-1], state.outputs()) == (Finish("done"), {"s": B})
 
 
+def test_candidates_that_failed_are_drawn_again_of_the_tier_that_drew_them() -> None:
+    """Not of the dearer one that has answered since."""
+    made = dataclasses.replace(
+        plan(step("s", "small", "remote", samples=4)), aim=Aim(answer_micro_usd=10_000, second_micro_usd=20)
+    )
+    learnt = Rule(0.8, "as the file says", quality=Quality(("small", "small*", "remote"), (0.5, 0.9, 0.85), {}),
+                  prices={"small*": Prices(0.0, 400_000.0), "remote": Prices(10.0, 500.0)},
+                  taught=frozenset({"small", "small*"}))  # fmt: skip
+    state = TaskState(made, rules={"s": learnt})
+    asked = [
+        [(d.tier.name, d.samples) for d in decide(event, state) if isinstance(d, Try)]
+        for event in (
+            Begin(),
+            Answered("s", "small", A, Signals(), 0.3, PRICED),
+            Answered("s", "remote", B, Signals(checks_failed=("format",)), 0.0, PRICED),
+            AttemptFailed("s", "small", Failed(id="a", reason="error", retryable=True)),
+        )
+    ]
+    assert asked == [[("small", 1)], [("remote", 1)], [("small", 4)], [("small", 4)]]
+
+
 def test_a_weaker_answer_that_is_likelier_right_is_kept_instead() -> None:
     """Labels may tell that the cheap tier is to be believed rather than the dear one; its answer then ends the step."""
     quality = Quality(("head", "remote"), (0.95, 0.6), {})

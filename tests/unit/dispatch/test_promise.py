@@ -9,7 +9,7 @@ from collections.abc import Callable
 from protocols.answers import Signals
 from protocols.control import Calibration
 from swarm.dispatch import calibrate
-from swarm.dispatch.learnt import Halves, Labels, Seen, halves
+from swarm.dispatch.learnt import Halves, Labels, Seen, Taught, halves
 from swarm.dispatch.promise import Promise, promised
 from swarm.plan.plan import Aim
 
@@ -82,6 +82,21 @@ def test_quality_is_promised_by_labels_of_the_strongest_tier() -> None:
     assert "head" in found.kept and found.certificate.coverage > 0.2
     half, _ = cut(items(60, 5, head=honest))
     assert promised(("head",), "strong", Aim(quality=0.95), {}, half) is None
+
+
+def test_a_tier_without_labels_is_not_believed() -> None:
+    """What nobody has seen cannot be shown, wherever it stands in the ladder."""
+    assert promise(items(360, 5, head=honest), "head", "small").kept == {"head"}
+
+
+def test_items_that_only_escalated_do_not_choose() -> None:
+    """They are no sample of what will be asked: however many there are, the choice stays what it was."""
+    half, maps = cut(items(360, 3, head=honest, small=deluded))
+    escalated = [
+        Taught(seen=row, propensity=1.0) for row in items(1000, 9, head=lambda dice: (0.3, False), small=honest)
+    ]
+    found = promised(("head", "small"), None, ERROR, maps, Halves(half.rows, escalated, half.shown, ""))
+    assert found is not None and found.kept == {"head"}
 
 
 def test_the_choice_does_not_look_at_what_shows() -> None:

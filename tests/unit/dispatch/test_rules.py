@@ -111,3 +111,17 @@ def test_labels_of_another_pack_or_model_are_not_used() -> None:
     assert rule(Aim(error=0.05), old, "head", "remote").accept_at is None
     assert stale(made(Aim(), "head", "remote"), old) == ["s"]
     assert stale(made(Aim(), "head", "remote"), learnt(3)) == []
+
+
+def test_the_tier_that_quality_is_measured_by_is_believed() -> None:
+    """Where it is a local one: beside itself it loses nothing, so it is neither passed over nor doubted."""
+    draw = random.Random(2)
+    rows = [
+        {"head": Seen(signals=Signals(p=p), correct=draw.random() < p, answer="h"),
+         "small": Seen(signals=Signals(p=0.9), correct=draw.random() < 0.9, answer="s")}
+        for p in draw.choices((0.3, 0.7, 0.999), k=800)
+    ]  # fmt: skip
+    found = rule(Aim(quality=0.9), known(rows), "head", "small", "person")
+    assert found.kept is not None and "small" in found.kept and not found.passed
+    small = made(Aim(), "head", "small").steps[0].ladder[1]
+    assert threshold(step("s", "head", "small"), small, found) < NEVER
