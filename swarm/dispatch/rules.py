@@ -6,9 +6,12 @@ and a step for which something has to be shown keeps nothing local: what cannot 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from statistics import fmean
+
+import msgspec
 
 from protocols.answers import Signals
 from protocols.control import Calibration, TierKind
@@ -56,6 +59,12 @@ class Rule:
 def rules(plan: Plan, learnt: Learnt | None, models: Mapping[str, str] | None = None) -> dict[str, Rule]:
     """By step. `models`: tier -> sha256 of the weights that answer in this run, where they are known."""
     return {step.name: _rule(step, plan.aim, _labels(step, learnt, models or {})) for step in plan.steps}
+
+
+def digest(rules: Mapping[str, Rule]) -> str:
+    """What decisions are made by, as a hash: two programs may make other thresholds of the same labels."""
+    orders = [[step, r.accept_at, sorted(r.kept or ()), sorted(r.passed)] for step, r in sorted(rules.items())]
+    return hashlib.sha256(msgspec.json.encode(orders)).hexdigest()
 
 
 def stale(plan: Plan, learnt: Learnt, models: Mapping[str, str] | None = None) -> list[str]:

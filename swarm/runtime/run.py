@@ -27,7 +27,7 @@ from swarm.dispatch.memory.notebook import Notebook
 from swarm.dispatch.memory.summary import summariser
 from swarm.dispatch.outbox import Outbox
 from swarm.dispatch.purse import Purse
-from swarm.dispatch.rules import Rule
+from swarm.dispatch.rules import Rule, digest
 from swarm.engine.base import Embedder
 from swarm.errors import StoreError
 from swarm.observe.receipt import Receipt, build
@@ -239,6 +239,12 @@ def _check_same(shop: Shop, record: RunRecord) -> None:
             f"{subject} was decided by another calibration than {shop.plan.learnt or 'none'}; put that file back as it "
             "was to go on with it, or run the items anew"
         )
+    mine = digest(shop.rules)
+    if record.about.get("rules", mine) != mine:
+        raise StoreError(
+            f"{subject} was decided by other thresholds than this version of the program makes of its calibration; go "
+            "on with it by the version it was begun with, or run the items anew"
+        )
 
 
 def _about(shop: Shop) -> dict[str, Any]:
@@ -247,7 +253,7 @@ def _about(shop: Shop) -> dict[str, Any]:
     compared = baseline_price(plan.compare_with, plan.models)
     about: dict[str, Any] = {"unavailable": dict(shop.unavailable), "on_exhausted": plan.on_exhausted, **shop.note}
     about["ladders"] = [[step.name, [tier.name for tier in step.ladder]] for step in plan.steps]
-    about["file"], about["learnt"] = plan.path, shop.learnt_sha256
+    about["file"], about["learnt"], about["rules"] = plan.path, shop.learnt_sha256, digest(shop.rules)
     if compared is not None:
         model, price = compared
         prices = {"input": price.input_per_mtok, "output": price.output_per_mtok}
