@@ -1,14 +1,14 @@
 """The regular expressions of output schemas, in an engine whose time grows with the text only (Rust's `regex`).
 
 Python's `re` tries one way after the other, which can take time exponential in the text. This engine knows neither
-look-around nor back-references in return. An expression is read as JSON Schema has it (ECMA-262) and not as `re` does:
-`\\d` and `\\w` are ASCII, and `$` is the very end. Where Rust's engine itself differs, docs/packs.md says how.
+look-around nor back-references in return. An expression is read nearly as ECMA-262 has it, as JSON Schema asks, and
+not as `re` does: `\\d` and `\\w` are ASCII, and `$` is the very end. docs/packs.md says where it differs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -30,12 +30,11 @@ class BadPattern(ValueError):
     """A regular expression that cannot be used; the message says why, and what to do."""
 
 
-def pattern_problem(schemas: Iterable[Any]) -> str | None:
+def pattern_problem(nodes: list[dict[str, Any]]) -> str | None:
     """What is wrong with the regular expressions of these schemas, and what to do; `None` if all can be used.
 
-    schemas: a whole one, and the places that its `$ref` lead to, which may be any value in it.
+    nodes: the objects of one schema, each by itself: none is searched for others.
     """
-    nodes = list(_nodes(schemas))
     if all(any(key in node for node in nodes) for key in ("unevaluatedProperties", "patternProperties")):
         return "has unevaluatedProperties and patternProperties, which cannot be checked together; leave one out"
     for pattern in _patterns(nodes):
@@ -87,14 +86,17 @@ def _patterns(nodes: list[dict[str, Any]]) -> Iterator[str]:
             yield from named
 
 
-def _nodes(schemas: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """These schemas and all within them, but for mere values such as those of `enum` and `examples`."""
-    waiting, seen = list(schemas), set()
+def parts(schema: Any, seen: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A schema and all that its keywords hold, but for mere values such as those of `enum` and `examples`.
+
+    seen: what was found before, by `id`, which is left out and added to.
+    """
+    waiting = [schema]
     while waiting:
         node = waiting.pop()
         if not isinstance(node, dict) or id(node) in seen:
             continue
-        seen.add(id(node))
+        seen[id(node)] = node
         yield node
         for key, value in node.items():
             if key in _SCHEMA:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from swarm.config import bounded, patterns, quick
 from swarm.config.patterns import pattern_problem
@@ -29,7 +30,8 @@ class Validator:
     def __init__(self, schema: Schema, each: int | None = None) -> None:
         from referencing import Registry
 
-        self._quick = quick.compiled(schema)
+        self._unfit = _applied_problem(_applied(schema)[1])
+        self._quick = None if self._unfit else quick.compiled(schema)
         self._validator = bounded.checker()(schema, registry=Registry())
         self._each = each
         self._steps = MOST_STEPS
@@ -43,6 +45,8 @@ class Validator:
     def _searched(self, value: Any) -> str | None:
         from referencing.exceptions import Unresolvable
 
+        if self._unfit:
+            return f"the output schema cannot be used: {self._unfit}"
         left = 0
         try:
             error, left = bounded.within(self._steps, lambda: next(iter(self._validator.iter_errors(value)), None))
@@ -53,7 +57,7 @@ class Validator:
         except Unresolvable:
             return "the output schema refers to nothing"
         except patterns.BadPattern as e:
-            return f"the output schema's {e}"
+            return f"the output schema cannot be used: {e}"
         finally:
             if self._each is not None:
                 self._steps = min(MOST_STEPS, left + self._each)
@@ -68,8 +72,10 @@ class Validator:
 def schema_problem(schema: Schema) -> str | None:
     """What is wrong with an output schema: no JSON Schema, not of an object, or a `$ref` that leads out of it."""
     meta = bounded.checker()(bounded.checker().META_SCHEMA)
+    roots, nodes = _applied(schema)
+    errors = (error for root in roots for error in meta.iter_errors(root))
     try:
-        error, _ = bounded.within(_MOST_STEPS_OF_SCHEMA, lambda: next(iter(meta.iter_errors(schema)), None))
+        error, _ = bounded.within(_MOST_STEPS_OF_SCHEMA, lambda: next(errors, None))
     except bounded.TooMuch:
         return f"takes more than {_MOST_STEPS_OF_SCHEMA:,} steps to check; make it simpler"
     except RecursionError:
@@ -78,10 +84,9 @@ def schema_problem(schema: Schema) -> str | None:
         where = ".".join(str(part) for part in error.absolute_path)
         shown = " ".join(error.message.split())[:160]
         return f"is no JSON Schema (draft 2020-12): {where + ': ' if where else ''}{shown}"
-    refs = list(_refs(schema))
-    if problem := pattern_problem([schema, *(_target(schema, ref) for ref in refs)]):
+    if problem := _applied_problem(nodes):
         return problem
-    for ref in refs:
+    for ref in (ref for node in nodes for ref in _refs(node)):
         if not ref.startswith("#") or not _has(schema, ref):
             return f"$ref {quote(ref)} leads to nothing; refer to '#/$defs/…' of the same schema"
         if _follow(schema, {"$ref": ref}) is _CIRCLE:
@@ -162,7 +167,7 @@ def _follow(root: Schema, node: Schema) -> Schema:
 
 def _target(root: Schema, ref: str) -> Schema | None:
     here: Any = root
-    for part in ref.removeprefix("#").split("/")[1:]:
+    for part in unquote(ref.removeprefix("#")).split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         here = here.get(name) if isinstance(here, dict) else None
     return here if isinstance(here, dict) else None
@@ -172,13 +177,25 @@ def _has(root: Schema, ref: str) -> bool:
     return _target(root, ref) is not None and (ref == "#" or ref.startswith("#/"))
 
 
-def _refs(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                yield value
-            else:
-                yield from _refs(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _refs(item)
+def _applied(schema: Schema) -> tuple[list[Schema], list[Schema]]:
+    """The schema with the mere values in it that a `$ref` makes a schema of; and the objects of all these schemas."""
+    roots: list[Schema] = []
+    nodes: dict[int, Schema] = {}
+    waiting = [schema]
+    for root in waiting:  # which grows on the way
+        if id(root) not in nodes:
+            roots.append(root)
+        refs = [ref for node in patterns.parts(root, nodes) for ref in _refs(node)]
+        waiting += [target for ref in refs if (target := _target(schema, ref)) is not None]
+    return roots, list(nodes.values())
+
+
+def _applied_problem(nodes: list[Schema]) -> str | None:
+    """What keeps these, of which the top comes first, from a check in counted steps; `None` if nothing does."""
+    if any(map(_refs, nodes)) and any("$id" in node for node in nodes[1:]):
+        return "has $id below the top, so that '#' in a $ref may mean another place than it says; leave that $id out"
+    return pattern_problem(nodes)
+
+
+def _refs(node: Schema) -> list[str]:
+    return [ref for key in ("$ref", "$dynamicRef") if isinstance(ref := node.get(key), str)]

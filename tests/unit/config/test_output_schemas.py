@@ -144,7 +144,8 @@ NAMES = {"patternProperties": {"type": "string"}, "unevaluatedProperties": {"typ
 @pytest.mark.parametrize(
     "part",
     [{"examples": [{"pattern": BAD}]}, {"enum": [{"pattern": BAD}]}, {"default": {"pattern": BAD}},
-     {"x-note": {"pattern": BAD}}, {"properties": {"pattern": {"const": BAD}, **NAMES}}],
+     {"x-note": {"pattern": BAD}}, {"properties": {"pattern": {"const": BAD}, **NAMES}},
+     {"examples": [{"$ref": "http://127.0.0.1:9/x.json"}]}, {"const": {"$ref": "#/nowhere", "$id": "x"}}],
 )  # fmt: skip
 def test_what_is_only_a_value_is_no_pattern(part: dict[str, Any]) -> None:
     """A specialist that writes regular expressions may have them among its examples."""
@@ -160,6 +161,50 @@ def test_a_value_that_is_referred_to_is_checked() -> None:
     }
     assert "(?=a)b" in (schema_problem(schema) or "")
     assert "cannot be checked in linear time" in (Validator(schema).problem({"x": "b"}) or "")
+
+
+EVIL_NAMES = {"type": "object", "patternProperties": {EVIL: {}}}
+PLACES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("#/x-note/%61", {}, {"x-note": {"%61": {}, "a": EVIL_NAMES}}),
+    ("#/x%2Fnote", {}, {"x/note": {}, "x%2Fnote": {}, "x": {"note": EVIL_NAMES}}),
+    ("#/note", {"$id": "http://127.0.0.1:9/x.json", "note": EVIL_NAMES}, {"note": {}}),
+]
+
+
+@pytest.mark.parametrize(("ref", "beside", "top"), PLACES)
+def test_no_reference_leads_past_the_check(ref: str, beside: dict[str, Any], top: dict[str, Any]) -> None:
+    """What is checked is what is applied, however a `$ref` is spelled; Python's `re` sees none."""
+    schema = {"type": "object", "properties": {"x": {"$ref": ref, "unevaluatedProperties": False, **beside}}, **top}
+    problem = schema_problem(schema) or ""
+    assert "leave one out" in problem or "leave that $id out" in problem
+    assert problem in (Validator(schema).problem({"x": {LONG: 1}}) or "")
+
+
+def test_references_are_read_as_part_of_an_address() -> None:
+    """A space in the name of a schema is %20 there."""
+    schema = {"type": "object", "properties": {"x": {"$ref": "#/$defs/a%20b"}}, "$defs": {"a b": {"type": "string"}}}
+    assert schema_problem(schema) is None
+    assert "is not of type 'string'" in (Validator(schema).problem({"x": 1}) or "")
+
+
+@pytest.mark.parametrize("note", [{"pattern": 5}, {"type": "word"}, {"minLength": "z"}, {"patternProperties": ["a"]}])
+def test_a_value_that_is_referred_to_is_a_schema(note: dict[str, Any]) -> None:
+    """Or else it is refused, where a check by it would raise."""
+    schema = {"type": "object", "properties": {"x": {"$ref": "#/x-note"}}, "x-note": note}
+    assert "is no JSON Schema" in (schema_problem(schema) or "")
+
+
+@pytest.mark.parametrize("keyword", ["examples", "x-note"])
+def test_deep_values_in_a_schema_are_not_walked(keyword: str) -> None:
+    """A mere value may have any depth."""
+    assert schema_problem({"type": "object", keyword: [nested(5000, None), nested(5000, "a")]}) is None
+
+
+def test_an_unchecked_pattern_is_never_believed() -> None:
+    """Neither the quick check nor the other one goes by what `schema_problem` refuses."""
+    for pattern in (r"^\<b\>$", BAD):
+        validator = Validator({"type": "object", "properties": {"x": {"pattern": pattern}}})
+        assert "cannot be used: pattern" in (validator.problem({"x": "b"}) or "")
 
 
 @pytest.mark.parametrize(
