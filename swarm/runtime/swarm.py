@@ -207,9 +207,11 @@ class Swarm:
 
     def shut_down(self) -> None:
         """`close`, and a detached swarm ends too, with its hosts."""
-        if not self._closed and isinstance(self._session, Ends):
-            self._loop.wait(self._session.end())
-        self.close()
+        try:
+            if not self._closed and isinstance(self._session, Ends):
+                self._loop.wait(self._session.end())
+        finally:
+            self.close()
 
     def __enter__(self) -> Swarm:
         return self

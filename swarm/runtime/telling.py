@@ -65,7 +65,7 @@ class Telling:
                 count //= 2
                 continue
             event = self._kept.pop(0)
-            log.warning("event.not_told", task_id=event.task, kind=type(event).__name__, cause="too large to be sent")
+            log.warning("event.not_told", task_id=event.task, kind=type(event).__name__, cause="does not fit a message")
             count = len(self._kept)
         taken, self._kept = self._kept[:count], self._kept[count:]
         return taken

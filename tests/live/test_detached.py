@@ -13,12 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 import swarm
+from protocols.codec import WireError
 from protocols.events import StepAsked, TaskFinished
 from swarm.cli.main import app
 from swarm.errors import LaunchError
+from swarm.runtime import detached
+from swarm.runtime.dispatcher_actor import DispatcherActor
+from swarm.runtime.launch import end as end_swarm
 
 SWARM = """\
 schema: swarm/v1
@@ -39,6 +45,16 @@ def run(item):
         return {"said": "it came" if pathlib.Path(item).exists() else "it did not come"}
     time.sleep(float(item))
     return {"said": f"slept {item}"}
+"""
+FAILS_LATE = """\
+import pathlib, time
+until = time.monotonic() + 60
+while not pathlib.Path("GATE").exists() and time.monotonic() < until:
+    time.sleep(0.05)
+raise RuntimeError("not today")
+
+def run(item):
+    return {"said": item}
 """
 STARTS = """\
 import sys, swarm
@@ -98,7 +114,7 @@ def relay(cluster: str, file: Path, tmp_path: Path) -> Iterator[swarm.Swarm]:
     launched.shut_down()
 
 
-async def told(running: swarm.Swarm, item: str) -> list[tuple[str, ...]]:
+async def told(running: swarm.Swarm, item: object) -> list[tuple[str, ...]]:
     """What a stream tells of one item: kinds, with the step and tier or the end's status and reason."""
     seen: list[tuple[str, ...]] = []
     async for event in running.stream({"item": item}):
@@ -109,6 +125,27 @@ async def told(running: swarm.Swarm, item: str) -> list[tuple[str, ...]]:
                 where = (str(getattr(event, key, "")) for key in ("step", "tier", "status", "reason", "output"))
                 seen.append((type(event).__name__, *where))
     return seen
+
+
+def refusal(cluster: str, *, unlike: str) -> str:
+    """Why nobody can connect to the swarm, as soon as that is not `unlike`."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with pytest.raises(LaunchError) as refused:
+            swarm.connect("relay", cluster)
+        if unlike not in str(refused.value):
+            return str(refused.value)
+        time.sleep(0.2)
+    raise AssertionError(f"after 60 s still: {unlike}")
+
+
+def ended(cluster: str) -> str:
+    """What `swarm end` says, after which nobody finds the swarm."""
+    done = CliRunner().invoke(app, ["end", "relay", "--address", cluster])
+    assert done.exit_code == 0
+    with pytest.raises(LaunchError, match="no detached swarm 'relay'"):
+        swarm.connect("relay", cluster)
+    return done.stdout.strip()
 
 
 def test_a_swarm_goes_on_when_its_program_is_killed(cluster: str, file: Path, tmp_path: Path) -> None:
@@ -163,10 +200,60 @@ def test_a_swarm_whose_file_is_gone_is_ended_by_its_name(cluster: str, file: Pat
     file.unlink()
     with pytest.raises(swarm.SwarmError, match=str(file)):
         swarm.connect("relay", cluster)
-    done = CliRunner().invoke(app, ["end", "relay", "--address", cluster])
-    assert (done.exit_code, run in done.output) == (0, True)
+    assert ended(cluster) == (
+        f"relay is ended; its run was {run}. If that was broken off, `swarm resume {run}` goes on with it, "
+        "with --store where one was given"
+    )
+
+
+def test_a_swarm_whose_launch_failed_with_nobody_there_is_ended_by_its_name(
+    cluster: str, file: Path, tmp_path: Path
+) -> None:
+    """While it is being launched it says so, then why it could not be; ended, its name is free again."""
+    (tmp_path / "work.py").write_text(FAILS_LATE.replace("GATE", str(tmp_path / "gate")))
+    command = [sys.executable, "-c", STARTS, str(file), cluster, str(tmp_path / "s.db")]
+    program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert "is still being launched" in refusal(cluster, unlike="no detached swarm")
+    finally:
+        program.kill()
+        program.wait()
+    (tmp_path / "gate").touch()
+    why = refusal(cluster, unlike="is still being launched")
+    assert "could not be launched" in why and "not today" in why
+    assert ended(cluster).endswith("relay is ended; it was not up, so it had no run")
+
+
+def test_a_swarm_that_cannot_close_is_ended_all_the_same(
+    cluster: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said is logged, and its name is free again."""
+
+    class Sticks(DispatcherActor):
+        async def close(self) -> None:
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(detached, "DispatcherActor", Sticks)
+    running = swarm.launch(file, address=cluster, detach=True, store=tmp_path / "s.db")
+    with capture_logs() as logs:
+        running.shut_down()
+    assert ["the disk is full" in line["cause"] for line in logs if line["event"] == "swarm.not_closed"] == [True]
     with pytest.raises(LaunchError, match="no detached swarm 'relay'"):
         swarm.connect("relay", cluster)
+
+
+def test_ending_a_swarm_sets_up_logs_where_nobody_has(cluster: str) -> None:
+    """As launching one and connecting to one do."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.reset_defaults()
+    try:
+        with pytest.raises(LaunchError, match="no detached swarm"):
+            end_swarm("nobody", cluster)
+        assert structlog.is_configured()
+    finally:
+        structlog.reset_defaults()
+        if before is not None:
+            structlog.configure(**before)
 
 
 def test_a_stream_from_afar_tells_what_one_in_this_process_tells(relay: swarm.Swarm, file: Path) -> None:
@@ -187,6 +274,33 @@ def test_events_are_told_while_the_task_goes_on(relay: swarm.Swarm, tmp_path: Pa
         return event.result.output
 
     assert asyncio.run(opens()) == {"work": {"said": "it came"}}
+
+
+def test_events_of_a_large_item_are_told_while_its_task_goes_on(relay: swarm.Swarm, tmp_path: Path) -> None:
+    """Its bytes come later than the call that listens to it, about every other time."""
+
+    async def opens(gate: str) -> object:
+        async for event in relay.stream({"item": str(tmp_path / gate), "page": "x" * 2_000_000}):
+            if isinstance(event, StepAsked):
+                (tmp_path / gate).touch()
+        assert isinstance(event, TaskFinished)
+        return event.result.output
+
+    for n in range(8):
+        assert asyncio.run(opens(f"gate-{n}")) == {"work": {"said": "it came"}}
+
+
+def test_a_task_that_is_refused_over_there_ends_its_stream(relay: swarm.Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never begins, so nothing is ever told of it; the error is, and the next task is answered."""
+    monkeypatch.setattr(detached, "REST_S", 0.5)
+
+    async def refused() -> None:
+        async with asyncio.timeout(60):
+            await told(relay, [0] * 4_100_000)
+
+    with pytest.raises(WireError, match="more than 4,000,000 values"):
+        asyncio.run(refused())
+    assert asyncio.run(told(relay, "0"))[-1][1] == "done"
 
 
 def test_no_event_is_lost_with_fifty_listeners(relay: swarm.Swarm) -> None:
