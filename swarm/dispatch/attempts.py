@@ -136,7 +136,7 @@ class Attempts:
 
     async def _known(self, trial: _Trial, key: str | None) -> Made | None:
         """What is known of this step from before, when it is asked for the first time."""
-        if self._extras.none:
+        if self._extras.empty:
             return None
         step = trial.step
         found = await self._extras.first(step, trial.given, key, alarmed=step.name in self._alarmed)

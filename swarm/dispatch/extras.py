@@ -55,14 +55,14 @@ class _Asked:
 
 
 class TaskExtras:
-    """Of a task."""
+    """Of a task. `empty`: the run has none of them."""
 
     def __init__(self, extras: Extras, run: RunId, task: TaskId) -> None:
         self._x = extras
         self._run = run
         self._task = task
         self._asked: dict[str, _Asked] = {}
-        self.none = extras == NONE
+        self.empty = extras == NONE
 
     async def first(
         self, step: PlannedStep, given: dict[str, Any], key: str | None, *, alarmed: bool = False
@@ -100,13 +100,13 @@ class TaskExtras:
 
     def used(self, step: str, cost: Amount, signals: Signals | None) -> None:
         """An attempt is over."""
-        if not self.none and (asked := self._asked.get(step)) is not None:
+        if not self.empty and (asked := self._asked.get(step)) is not None:
             asked.cost += cost
             asked.signals = signals or asked.signals
 
     async def ended(self, step: PlannedStep, end: EndStep) -> None:
         """A step is over, and journalled."""
-        if self.none:
+        if self.empty:
             return
         asked, recall, memory = self._asked.pop(step.name, None), self._x.recall, self._x.memory
         if asked is None:
